@@ -1,0 +1,152 @@
+"""`unmask sample` and `unmask fill`."""
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unmask.model import LanguageModel
+    from unmask.sampling import Canvas
+
+SAMPLE_EXAMPLES = """Examples:
+
+  unmask sample --steps 32 -n 2 --seed 1
+
+  unmask sample --model ar-twin --top-p 0.95 --prompt "Fellow citizens," --json
+"""
+FILL_EXAMPLES = """Examples:
+
+  unmask fill "Hi, my name is [MASK:12] and that's why I'm late."
+
+  unmask fill "The state of the [MASK:4] is strong." -n 3 --steps 16 --top-p 0.9
+"""
+
+Model = Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name: sedd-twin, ar-twin.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps (diffusion). Default 64.", show_default=False)]
+Rule = Annotated[str | None, typer.Option(help="tweedie, euler or ancestral (diffusion). Default: as trained.")]
+TopP = Annotated[float, typer.Option("--top-p", help="Nucleus: the smallest set with this probability.")]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens.")]
+Temperature = Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder, 0 is greedy.")]
+Number = Annotated[int, typer.Option("-n", "--number", help="How many samples.", min=1)]
+Seed = Annotated[int | None, typer.Option(help="Repeats the draws; without it every call differs.")]
+DrawMode = Annotated[str, typer.Option("--draws", help="exact, or float32-race: the published arithmetic.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator, if there is one.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line: text, tokens, and how it was made.")]
+
+
+def sample(
+    model: Model = "sedd-twin",
+    prompt: Annotated[str, typer.Option(help="Text that the sample begins with.")] = "",
+    steps: Steps = None,
+    rule: Rule = None,
+    top_p: TopP = 1.0,
+    top_k: TopK = None,
+    temperature: Temperature = 1.0,
+    number: Number = 1,
+    length: Annotated[int | None, typer.Option(help="Tokens, the prompt included. Default: the context.")] = None,
+    seed: Seed = None,
+    draws: DrawMode = "exact",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Write text. Several samples are separated by a line of three dashes."""
+    from unmask.errors import ConfigError
+    from unmask.sampling import Canvas
+
+    lm = _load(model, device)
+    size = lm.length if length is None else length
+    if size < 1:
+        raise ConfigError(f"a sample of {size} tokens", "ask for a length of at least 1")
+    ids = lm.tokenizer.encode(prompt) if lm.tokenizer else []
+    canvas = Canvas.prompt(ids, size, batch=number) if ids else Canvas.blank(size, batch=number)
+    options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
+    _generate(lm, canvas, model, {"steps": steps, "rule": rule}, options, seed, as_json)
+
+
+def fill(
+    template: Annotated[str, typer.Argument(help="Text with gaps: [MASK] is one token, [MASK:12] is twelve.")],
+    model: Model = "sedd-twin",
+    steps: Steps = None,
+    rule: Rule = None,
+    top_p: TopP = 1.0,
+    top_k: TopK = None,
+    temperature: Temperature = 1.0,
+    number: Number = 1,
+    length: Annotated[int | None, typer.Option(help="Write on, behind the template, up to this many tokens.")] = None,
+    seed: Seed = None,
+    draws: DrawMode = "exact",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Fill the gaps of a template, anywhere in it; the given text stays as it is."""
+    from unmask.errors import ConfigError
+    from unmask.sampling import Canvas
+
+    lm = _load(model, device)
+    assert lm.tokenizer is not None
+    canvas = Canvas.parse(template, lm.tokenizer, batch=number, length=lm.length)
+    if length is not None:
+        if length < canvas.length:
+            raise ConfigError(f"the template has {canvas.length} tokens, more than --length {length}")
+        if length > canvas.length:
+            canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer, batch=number)
+    options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
+    _generate(lm, canvas, model, {"steps": steps, "rule": rule}, options, seed, as_json)
+
+
+def _load(model: str, device: str | None) -> "LanguageModel":
+    import torch
+
+    from unmask.compat import load
+    from unmask.errors import ConfigError, DataError
+
+    if device is None:
+        device = str(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
+        ) from None
+    lm = load(model, device=device)
+    if lm.tokenizer is None:
+        raise DataError(f"the model {model} has no tokenizer, so its tokens are not text", "use it from Python")
+    return lm
+
+
+def _generate(
+    lm: "LanguageModel",
+    canvas: "Canvas",
+    name: str,
+    steps: dict[str, Any],
+    options: dict[str, Any],
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Sample and print: a diffusion model step by step, with a progress bar, an autoregressive one token by token."""
+    from unmask.cli.show import progress
+    from unmask.errors import ConfigError
+    from unmask.model import AutoregressiveLM
+    from unmask.random import fold
+    from unmask.sampling import sample as draw
+
+    given = {k: v for k, v in steps.items() if v is not None}
+    if isinstance(lm, AutoregressiveLM) and given:
+        raise ConfigError(f"{name} is autoregressive: --{next(iter(given))} is for diffusion models", "leave it out")
+    seed = fold("seed", time.time_ns()) if seed is None else seed
+    with progress("sampling") as update:
+        result = draw(lm, canvas, seed=seed, progress=update, **given, **options)
+    assert lm.tokenizer is not None
+    for i, tokens in enumerate(result.tokens.tolist()):
+        text = lm.tokenizer.decode(tokens)
+        if as_json:
+            facts = {
+                "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
+                "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
+                "seconds": round(result.seconds, 4),
+            }  # fmt: skip
+            print(json.dumps(facts))
+        else:
+            print(("---\n" if i else "") + text)

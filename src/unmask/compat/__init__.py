@@ -1,0 +1,5 @@
+"""Other people's checkpoints, and the one door to all of them: `load`."""
+
+from unmask.compat.load import EMBEDDED, load
+
+__all__ = ["EMBEDDED", "load"]

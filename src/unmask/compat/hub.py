@@ -1,0 +1,31 @@
+"""Model folders from the Hugging Face hub, through its own cache."""
+
+from pathlib import Path
+
+from unmask.compat.files import published
+from unmask.errors import AssetError
+
+_SAFE = ["config.json", "tokenizer.json", "unigram.safetensors", "model*.safetensors", "model.safetensors.index.json"]
+
+
+def snapshot(repo_id: str) -> Path:
+    """The local folder of a model on the hub, downloaded if it is not in the hub's cache.
+
+    HF_HOME and HF_HUB_OFFLINE are honoured. A pickle is fetched only where there are no safetensors. Raises
+    AssetError where the model cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repo_id, allow_patterns=_SAFE))
+        if not published(folder):
+            folder = Path(snapshot_download(repo_id, allow_patterns=["config.json", "pytorch_model.bin"]))
+    except Exception as error:  # the client raises its own, its HTTP library's and the system's errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise AssetError(
+            f"there is no folder {repo_id} here, and it could not be fetched from the hub: "
+            f"{type(error).__name__}: {reason}",
+            "check the name and the connection, or download config.json and model.safetensors by hand from "
+            f"https://huggingface.co/{repo_id}/tree/main into a folder and give that",
+        ) from error
+    return folder

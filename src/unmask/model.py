@@ -1,0 +1,191 @@
+"""The joint: a network, a forward process and a parametrization make a diffusion model.
+
+Shapes: B batch, L length, V clean tokens, S states (V, or V + 1 with the mask last), N rows asked for, D width.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.diffusion.parametrizations import Parametrization
+from unmask.diffusion.processes import Process
+from unmask.errors import ConfigError
+from unmask.nn.cache import KVCache
+from unmask.nn.transformer import Transformer
+
+if TYPE_CHECKING:
+    from unmask.text.tokenizers import Tokenizer
+
+Conditioning = Literal["sigma", "t"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The hidden states of one body run; logits are computed lazily, at the positions asked for.
+
+    Every reading takes `at` [B, L] bool and answers for its N True positions in row-major order; without
+    `at` it answers for all positions, [B, L, ...].
+    """
+
+    model: "DiffusionLM"
+    hidden: Tensor  # [B, L, D]
+    xt: Tensor  # [B, L]
+    t: Tensor  # [B, L]
+
+    def _rows(self, at: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, O], current tokens [N] and times [N] at `at`."""
+        if at is None:
+            return self.model.net.head(self.hidden).flatten(0, 1), self.xt.flatten(), self.t.flatten()
+        if at.shape != self.xt.shape or at.dtype != torch.bool:
+            raise ConfigError(f"at must be bool of shape {tuple(self.xt.shape)}, got {at.dtype} {tuple(at.shape)}")
+        return self.model.net.head(self.hidden[at]), self.xt[at], self.t[at]
+
+    def _shape(self, rows: Tensor, at: Tensor | None) -> Tensor:
+        return rows if at is not None else rows.unflatten(0, self.xt.shape)
+
+    def logits(self, at: Tensor | None = None) -> Tensor:
+        """What the head says, [N, O]; what it means is the parametrization's business."""
+        return self._shape(self._rows(at)[0], at)
+
+    def log_p0(self, at: Tensor | None = None) -> Tensor:
+        """log p(x0 | xt) over the V clean tokens, normalized, [N, V]."""
+        rows = self.model.parametrization.log_p0(self.model.process, *self._rows(at))
+        return self._shape(rows, at)
+
+    def log_score(self, at: Tensor | None = None) -> Tensor:
+        """log p_t(y) / p_t(xt), [N, S], 0 at y = xt: SEDD's concrete score, raw (Lou et al. 2024)."""
+        rows = self.model.parametrization.log_score(self.model.process, *self._rows(at))
+        return self._shape(rows, at)
+
+    def log_total(self, at: Tensor | None = None) -> Tensor:
+        """log of the sum of the scores of all y != xt, [N], summed in float32."""
+        rows = self.model.parametrization.log_total(self.model.process, *self._rows(at))
+        return self._shape(rows, at)
+
+
+class DiffusionLM:
+    """A diffusion language model. `length` is its context, `conditioning` the number its network reads.
+
+    unigram [V]: the law of a single token of its training text, if known; likelihood bounds end in it where noise
+    does not hide all of a text.
+    """
+
+    kind = "diffusion"
+
+    def __init__(
+        self,
+        net: Transformer,
+        process: Process,
+        parametrization: Parametrization,
+        *,
+        conditioning: Conditioning = "sigma",
+        tokenizer: "Tokenizer | None" = None,
+        card: dict[str, Any] | None = None,
+        unigram: Tensor | None = None,
+    ) -> None:
+        if net.config.num_inputs < process.num_states:
+            raise ConfigError(
+                f"the network embeds {net.config.num_inputs} states, the process has {process.num_states}"
+            )
+        if (conditioning is None) != (net.config.cond_dim is None):
+            raise ConfigError(
+                f"conditioning {conditioning!r} does not fit a network with cond_dim {net.config.cond_dim}"
+            )
+        self.net, self.process, self.parametrization = net, process, parametrization
+        if unigram is not None and unigram.shape != (process.vocab_size,):
+            raise ConfigError(f"unigram has shape {list(unigram.shape)}, the process has {process.vocab_size} tokens")
+        self.conditioning, self.tokenizer, self.card = conditioning, tokenizer, card or {}
+        self.unigram = unigram
+
+    @property
+    def length(self) -> int:
+        """The longest canvas, in tokens."""
+        return self.net.config.length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.net.vocab_embed.embedding.device
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "DiffusionLM":
+        """Move and cast the weights in place; returns self."""
+        self.net.to(device=device, dtype=dtype)
+        return self
+
+    def condition(self, t: Tensor) -> Tensor | None:
+        """What the network is told about the time t: sigma, t or nothing."""
+        if self.conditioning is None:
+            return None
+        return t if self.conditioning == "t" else self.process.schedule.sigma(t)
+
+    @torch.no_grad()
+    def predict(self, xt: Tensor, t: Tensor) -> Prediction:
+        """Run the body once on xt [B, L] at times t, [B] or [B, L]."""
+        hidden = self.net.hidden(xt, self.condition(t))
+        return Prediction(self, hidden, xt, t if t.ndim == 2 else t[:, None].expand(xt.shape))
+
+    def log_p0(self, xt: Tensor, t: Tensor, *, at: Tensor | None = None) -> Tensor:
+        """log p(x0 | xt), [B, L, V], or [N, V] at the True positions of `at`."""
+        return self.predict(xt, t).log_p0(at)
+
+    def log_score(self, xt: Tensor, t: Tensor, *, at: Tensor | None = None) -> Tensor:
+        """log p_t(y) / p_t(xt), [B, L, S], or [N, S] at the True positions of `at`."""
+        return self.predict(xt, t).log_score(at)
+
+
+class AutoregressiveLM:
+    """A left-to-right language model. Every sequence is read behind `bos_id`, so its first token is scored too."""
+
+    kind = "autoregressive"
+
+    def __init__(
+        self,
+        net: Transformer,
+        *,
+        bos_id: int,
+        tokenizer: "Tokenizer | None" = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        if net.config.block_size != 1:
+            raise ConfigError("an autoregressive model needs a causal network (block_size 1)")
+        if not 0 <= bos_id < net.config.num_inputs:
+            raise ConfigError(f"bos_id {bos_id} is not a token: the network embeds {net.config.num_inputs}")
+        self.net, self.bos_id, self.tokenizer, self.card = net, bos_id, tokenizer, card or {}
+
+    @property
+    def length(self) -> int:
+        """The longest sequence, in tokens, the leading `bos_id` not counted."""
+        return self.net.config.length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.net.vocab_embed.embedding.device
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AutoregressiveLM":
+        """Move and cast the weights in place; returns self."""
+        self.net.to(device=device, dtype=dtype)
+        return self
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """What the network reads to predict x [B, L]: bos_id, then x without its last token."""
+        return F.pad(x[:, :-1], (1, 0), value=self.bos_id)
+
+    @torch.no_grad()
+    def nll(self, x: Tensor) -> Tensor:
+        """-log p(x_i | x_<i) in nats, [B, L], float32 or wider."""
+        logits = self.net(self.shifted(x))
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits.transpose(1, 2), x, reduction="none")
+
+    @torch.no_grad()
+    def next_logits(self, x: Tensor, cache: KVCache) -> Tensor:
+        """Logits [B, V] of the token after x [B, L], which follows what `cache` holds and is committed to it."""
+        hidden = self.net.hidden(x, cache=cache, commit=True)
+        return self.net.head(hidden[:, -1])
+
+
+LanguageModel = DiffusionLM | AutoregressiveLM

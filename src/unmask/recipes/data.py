@@ -1,0 +1,115 @@
+"""From a corpus by name to rows of token ids, kept in the cache so that the second run starts at once."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unmask.assets import cache_folder
+from unmask.checkpoint import read_json, whole_folder, write_json
+from unmask.errors import ConfigError, DataError
+from unmask.recipes.run import DataSettings
+from unmask.text.corpora import corpus
+from unmask.text.packing import pack, tokenize
+from unmask.text.tokenizers import Tokenizer, gpt2, train_bpe
+
+Say = Callable[[str], None]
+VERSION = 1  # part of the cache's key: raise it when the meaning of what is kept changes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """Rows [N, L] for training and for measuring, the tokenizer, and facts about them (`info`)."""
+
+    tokenizer: Tokenizer
+    train: Any
+    heldout: Any
+    info: dict[str, Any]
+
+    def spread_heldout(self, count: int) -> Any:
+        """`count` held-out rows (or all, if fewer), spread evenly over the documents."""
+        places = np.linspace(0, len(self.heldout) - 1, min(count, len(self.heldout))).astype(int)
+        return np.asarray(self.heldout[places])
+
+    def unigram(self) -> torch.Tensor:
+        """The law of a single training token, [V], with one added to every count."""
+        counts = np.bincount(np.asarray(self.train).ravel(), minlength=self.tokenizer.vocab_size) + 1.0
+        return torch.from_numpy(counts / counts.sum())
+
+
+def prepare(settings: DataSettings, length: int, *, say: Say = lambda words: None) -> Prepared:
+    """Tokenize and pack a corpus, held out by document. Raises DataError, AssetError or ConfigError."""
+    found = corpus(settings.corpus)
+    key = _key(settings, length)
+    folder = cache_folder() / "prepared" / key
+    if not (folder / "info.json").exists():
+        _prepare_into(folder, found, settings, length, say)
+    return Prepared(
+        tokenizer=Tokenizer.load(folder),
+        train=np.load(folder / "train.npy", mmap_mode="r"),
+        heldout=np.load(folder / "heldout.npy", mmap_mode="r"),
+        info=read_json(folder / "info.json"),
+    )
+
+
+def _prepare_into(folder: Path, found: Any, settings: DataSettings, length: int, say: Say) -> None:
+    say(f"reading {settings.corpus}")
+    train, heldout = list(found.train()), list(found.heldout())
+    tokenizer = _tokenizer(settings.tokenizer, train, say)
+    say(f"tokenizing {len(train) + len(heldout)} documents")
+    eos = tokenizer.eos_id
+    packed = pack(tokenize(train, tokenizer), length, eos, rule=settings.packing)
+    try:
+        held = pack(tokenize(heldout, tokenizer), length, eos, rule=settings.packing)
+    except DataError as error:
+        raise DataError(
+            f"the held-out documents of {settings.corpus} are too short: {error.message}", error.hint
+        ) from None
+    info = {
+        "corpus": settings.corpus, "tokenizer": settings.tokenizer, "packing": settings.packing, "length": length,
+        "vocab_size": tokenizer.vocab_size, "train_documents": packed.num_documents, "train_tokens": packed.num_tokens,
+        "train_rows": len(packed.rows), "train_leftover_tokens": packed.leftover_tokens,
+        "heldout_documents": held.num_documents, "heldout_tokens": held.num_tokens, "heldout_rows": len(held.rows),
+        "heldout_leftover_tokens": held.leftover_tokens,
+        "train_bytes": sum(len(d.encode()) for d in train), "heldout_bytes": sum(len(d.encode()) for d in heldout),
+    }  # fmt: skip
+    with whole_folder(folder) as temporary:
+        tokenizer.save(temporary)
+        np.save(temporary / "train.npy", packed.rows)
+        np.save(temporary / "heldout.npy", held.rows)
+        write_json(temporary / "info.json", info)
+    say(
+        f"{info['train_tokens']:,} tokens to train on ({info['train_rows']:,} rows of {length}, "
+        f"{info['train_leftover_tokens']} tokens left over), {info['heldout_tokens']:,} held out"
+    )
+
+
+def _tokenizer(name: str, texts: list[str], say: Say) -> Tokenizer:
+    if name == "gpt2":
+        return gpt2()
+    if name.startswith("bpe:"):
+        try:
+            size = int(name.removeprefix("bpe:"))
+        except ValueError:
+            raise ConfigError(f"tokenizer {name!r} is not understood", "write bpe:4096, gpt2 or a folder") from None
+        say(f"learning a vocabulary of {size} tokens")
+        return train_bpe(texts, size)
+    if (Path(name) / "tokenizer.json").exists():
+        return Tokenizer.load(name)
+    raise ConfigError(f"tokenizer {name!r} is not known", "write gpt2, bpe:4096 or a folder with a tokenizer.json")
+
+
+def _key(settings: DataSettings, length: int) -> str:
+    """A name for the cache: settings, length, and the state of any local file they name."""
+    parts = [json.dumps(dataclasses.asdict(settings) | {"heldout_rows": 0}), str(length), str(VERSION)]
+    for name in [*settings.corpus.split("+"), settings.tokenizer]:
+        path = Path(name)
+        if path.exists():
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            parts += [f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

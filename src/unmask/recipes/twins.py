@@ -1,0 +1,27 @@
+"""The embedded pair: SEDD and an autoregressive model of the same body, the same tokens in the same order."""
+
+from unmask.recipes.run import DataSettings, ModelShape, Run
+from unmask.training.loop import TrainSettings
+from unmask.training.optim import OptimSettings
+
+DATA = DataSettings(corpus="sotu+gutenberg+wiki+wikiextract", tokenizer="bpe:4096", heldout_rows=64)
+TRAIN = TrainSettings(
+    steps=20_000,
+    optim=OptimSettings(
+        optimizer="muon", lr=1e-3, muon_lr=0.02, warmup=200, schedule="cooldown", cooldown=0.25, ema=0.999
+    ),
+    log_every=50,
+    eval_every=1000,
+    save_every=250,
+)
+
+
+def twins(kind: str) -> Run:
+    """kind: "sedd" or "ar"."""
+    return Run(
+        f"twins/{kind}",
+        ModelShape(kind, width=256, depth=6, heads=4, length=256),
+        DATA,
+        TRAIN,
+        batch_size=12,
+    )

@@ -1,0 +1,1 @@
+"""Rows, samples and curves into JSON, Markdown and one self-contained page."""

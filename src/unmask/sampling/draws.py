@@ -1,0 +1,160 @@
+"""Draws: where chance enters. By default exact, one keyed uniform a decision, by the inverse CDF in float64.
+
+The published samplers of SEDD and MDLM race exponentials in float32, whose coarse uniforms lower the temperature
+the more the more steps there are (Zheng et al. 2024, arXiv 2409.02908); `race` is that arithmetic, to compare with.
+Shapes: B samples, L positions, N rows, K choices.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.errors import ConfigError, UnmaskError, unknown
+from unmask.random import fold, uniform
+
+EXACT, RACE = "exact", "float32-race"
+DRAWS = (EXACT, RACE)
+BLOCK = 256
+
+
+def float_type(device: torch.device) -> torch.dtype:
+    """The widest float there: float64, or float32 on MPS."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def widest(x: Tensor) -> Tensor:
+    """x in the widest float that its device has."""
+    return x.to(float_type(x.device))
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where its device has none: for small tensors."""
+    return (x if float_type(x.device) == torch.float64 else x.cpu()).double()
+
+
+def _pick(weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """First index whose cumulative weight is above target: [n] int64, and what is left of the target, [n].
+
+    weights [n, k] >= 0, target [n] >= 0. An index of weight 0 is never the answer; a target that rounding put at or
+    above the sum gives the last index of positive weight.
+    """
+    total = weights.cumsum(-1)
+    positive = weights > 0
+    hit = positive & (total > target[:, None])
+    last = weights.shape[-1] - 1 - positive.flip(-1).to(torch.uint8).argmax(-1)
+    index = torch.where(hit.any(-1), hit.to(torch.uint8).argmax(-1), last)
+    before = F.pad(total, (1, 0)).gather(-1, index[:, None])[:, 0]
+    return index, (target - before).clamp(min=0)
+
+
+def clipped(weights: Tensor) -> Tensor:
+    """The negative mass that a draw drops: sum of max(-weights, 0), [N] from weights [N, K]."""
+    return -widest(weights).clamp(max=0).sum(-1)
+
+
+def categorical(weights: Tensor, u: Tensor) -> Tensor:
+    """Inverse CDF: index i with probability max(weights_i, 0) / sum, [N] int64 from weights [N, K], u [N] in [0, 1).
+
+    A function of the row and its u, so that rows can be drawn in any batch. Sums are float64, in two levels: blocks,
+    then inside the block. Without float64 (MPS) a block is summed in float32, all else is float64 on the CPU.
+    Raises UnmaskError for a row that holds NaN or infinity, or nothing positive.
+    """
+    if weights.shape[0] == 0:
+        return torch.zeros(0, dtype=torch.int64, device=weights.device)
+    w = widest(weights).clamp(min=0)
+    w = F.pad(w, (0, -w.shape[1] % BLOCK)).reshape(len(w), -1, BLOCK)  # [N, M, BLOCK]
+    coarse = precise(w.sum(-1))
+    total = coarse.sum(-1)
+    if not bool((torch.isfinite(total) & (total > 0)).all()):
+        bad = int((~(torch.isfinite(total) & (total > 0))).sum())
+        raise UnmaskError(
+            f"{bad} of {len(total)} laws to draw from hold NaN, infinity, or no mass at all",
+            "the network's output is not finite, or the numbers underflow: try float32 weights",
+        )
+    block, rest = _pick(coarse, precise(u).to(coarse.device) * coarse.cumsum(-1)[:, -1])
+    rows = torch.arange(len(w), device=w.device)
+    fine = precise(w[rows, block.to(w.device)])
+    share = rest / coarse[torch.arange(len(w), device=coarse.device), block]
+    inner, _ = _pick(fine, share * fine.sum(-1))
+    return (block * BLOCK + inner).to(weights.device)
+
+
+def race(weights: Tensor, u: Tensor) -> Tensor:
+    """The published draw: argmax of p / (1e-10 - log(u + 1e-10)) in float32, [N] from weights and u [N, K].
+
+    SEDD's `sample_categorical` (and MDLM's, SDTT's). u: torch.rand in float32, a multiple of 2^-24, so that
+    the exponential is at least 2^-24 and a token of weight w against a mask of weight 1 wins at the rate
+    d / (exp(d / w) - 1), d = 2^-24, instead of w.
+    """
+    return (weights.float() / (1e-10 - (u + 1e-10).log())).argmax(-1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draws:
+    """The chance of one run. samples [B]: the number of each row, which is what its draws are keyed by.
+
+    Exactly one of seed and generator is given. From a seed, a uniform is a function of (seed, purpose, sample,
+    position, step): rows do not depend on the batch they are in. Uniforms from a generator do, and so do those of a
+    race, which takes K of them a decision from one stream, as published.
+    """
+
+    samples: Tensor
+    seed: int | None
+    generator: torch.Generator | None = None
+    mode: str = EXACT
+
+    stream: torch.Generator = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.mode not in DRAWS:
+            raise unknown("draws", self.mode, DRAWS)
+        if (self.seed is None) == (self.generator is None):
+            raise ConfigError("draws need a seed or a generator, and not both", "give one of seed= and generator=")
+        stream = self.generator
+        if self.seed is not None:
+            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race"))
+        object.__setattr__(self, "stream", stream)
+
+    @property
+    def exact(self) -> bool:
+        """Whether draws follow their law to the last bit of float64."""
+        return self.mode == EXACT
+
+    def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
+        """One float64 uniform in [0, 1) a sample and position: [B, L]; on the CPU where there is no float64."""
+        device = self.samples.device
+        device = device if float_type(device) == torch.float64 else torch.device("cpu")
+        if self.seed is None:
+            where = self.stream.device
+            u = torch.rand((len(self.samples), length), generator=self.stream, device=where, dtype=float_type(where))
+            return u.to(device).double()
+        position = torch.arange(length, device=device)
+        return uniform(fold(self.seed, purpose), self.samples.to(device)[:, None], position, step)
+
+    def choose(self, weights: Tensor, u: Tensor) -> Tensor:
+        """An index a row: [N] from weights [N, K] and u [N], by inverse CDF; a race takes uniforms of its own."""
+        if self.exact:
+            return categorical(weights, u)
+        chance = torch.rand(weights.shape, generator=self.stream, device=self.stream.device, dtype=torch.float32)
+        return race(weights, chance.to(weights.device))
+
+
+def keyed(
+    batch: int,
+    device: torch.device,
+    *,
+    seed: int | None,
+    generator: torch.Generator | None,
+    mode: str,
+    first_sample: int = 0,
+) -> Draws:
+    """The draws of samples first_sample to first_sample + batch.
+
+    Without seed and generator a fresh seed comes from torch's global generator; `Draws.seed` says which.
+    ConfigError for both of them, or an unknown mode.
+    """
+    if seed is None and generator is None:
+        seed = int(torch.randint(2**62, ()))
+    return Draws(torch.arange(first_sample, first_sample + batch, device=device), seed, generator, mode)

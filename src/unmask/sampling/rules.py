@@ -1,0 +1,332 @@
+"""Rules: how a noisy canvas becomes a less noisy one. A rule states its law; the draw is separate.
+
+`Rule(run, state)` gives the next `State` and chooses its own next t. The laws are functions of rows: log scores
+[N, S] or log p0 [N, V], states xt [N], times t and s [N] with s < t; they return the weights of the next states
+[N, S], float64 (float32 on MPS), which sum to 1 and which a raw score can make negative.
+Shapes: B batch, L length, V clean tokens, S states (V, or V + 1 with the mask last), N rows asked for.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.diffusion.processes import Process
+from unmask.diffusion.times import linear_grid, wide
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
+from unmask.sampling.transforms import Transform
+
+Reads = Literal["score", "p0"]
+Weigh = Callable[[Process, Tensor, Tensor, Tensor, Tensor], Tensor]
+ELEMENTS = 1 << 24  # of a law held at once
+
+
+class Prediction(Protocol):
+    """What one run of the network knows; `at` [B, L] bool asks for N rows."""
+
+    def log_p0(self, at: Tensor | None = None) -> Tensor:
+        """log p(x0 | xt), [N, V], normalized."""
+
+    def log_score(self, at: Tensor | None = None) -> Tensor:
+        """log p_t(y) / p_t(xt), [N, S], 0 at y = xt."""
+
+    def log_total(self, at: Tensor | None = None) -> Tensor:
+        """log of the sum of the scores of all y != xt, [N]."""
+
+
+class Model(Protocol):
+    """What is sampled: `unmask.DiffusionLM`, or anything that answers as it does. `length` is its context."""
+
+    @property
+    def process(self) -> Process:
+        """The forward process."""
+
+    @property
+    def parametrization(self) -> Any:
+        """What the network's output means."""
+
+    @property
+    def length(self) -> int:
+        """The longest canvas."""
+
+    def predict(self, xt: Tensor, t: Tensor) -> Prediction:
+        """Run the network once on xt [B, L] at times t [B]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from step to step."""
+
+    model: Model
+    canvas: Canvas
+    draws: Draws
+    reshape: Transform | None = None
+
+    def predict(self, state: "State") -> Prediction:
+        """The network's answer at a state."""
+        device = state.tokens.device
+        t = torch.full((self.canvas.batch,), state.t, device=device, dtype=float_type(device))
+        return self.model.predict(state.tokens, t)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A canvas on its way from noise (t = 1) to data (t = 0), and what it took so far."""
+
+    tokens: Tensor  # [B, L]
+    t: float
+    step: int = 0  # moves made
+    nfe: int = 0  # evaluations of the network on the whole batch
+    clipped: float = 0.0  # negative mass dropped from laws, summed over the decisions
+    decisions: int = 0  # laws drawn from
+    done: bool = False  # no move left but the one to clean data
+
+
+class Rule(Protocol):
+    """From state to state. `reads` says which model it samples: the raw score, or the normalized p(x0)."""
+
+    @property
+    def name(self) -> str:
+        """Its name in RULES."""
+
+    @property
+    def reads(self) -> Reads:
+        """What it asks of the network."""
+
+    @property
+    def start(self) -> float:
+        """The time at which it takes the prior."""
+
+    def __call__(self, run: Run, state: State) -> State:
+        """The next state, with a t of the rule's choice; `done` after its last one."""
+
+
+def tweedie_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """[s exp(-d Q)]_y exp(d Q)[y, xt] with d = sigma(t) - sigma(s): SEDD's analytic step (Lou et al. 2024, section 4).
+
+    Absorbing, from the mask: (e^d - 1) s_y, and 1 less their sum for the mask, which can be negative.
+    """
+    return _tweedie(process, log_score, xt, process.schedule.sigma(wide(t)) - process.schedule.sigma(wide(s)))
+
+
+def _tweedie(process: Process, log_score: Tensor, xt: Tensor, dsigma: Tensor) -> Tensor:
+    score = widest(log_score).exp()
+    return process.staggered_score(score, dsigma) * process.transpose_transition(xt, dsigma)
+
+
+def tweedie_clean_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The Tweedie step with alpha_s := 1, without the mask: SEDD's last step. Absorbing: s_y up to a constant.
+
+    s is not read. Rows sum to 1 only where no mass was on the mask.
+    """
+    return _without_mask(process, _tweedie(process, log_score, xt, process.schedule.sigma(wide(t))))
+
+
+def euler_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """1[y = xt] + (t - s) dsigma(t) R(xt, y), R the reverse rate: SEDD's Euler step (Lou et al. 2024, section 4).
+
+    The weight of staying is negative where the step is longer than the rate allows.
+    """
+    t, s = wide(t), wide(s)
+    flow = process.reverse_rate(xt, widest(log_score).exp()) * ((t - s) * process.schedule.dsigma(t))[..., None]
+    return flow.scatter_add(-1, xt[..., None], torch.ones_like(flow[..., :1]))
+
+
+def ancestral_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """E_{x0 ~ p0} q(xs | xt, x0): D3PM's step (Austin et al. 2021); absorbing: MDLM's, uniform: UDLM's and Duo's."""
+    return process.posterior(widest(log_p0).exp(), xt, s, t)
+
+
+def ancestral_clean_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """`ancestral_law` with alpha_s := 1: p0 itself, whatever t, s and xt are; nothing on the mask."""
+    return F.pad(widest(log_p0).exp(), (0, process.num_states - process.vocab_size))
+
+
+def _without_mask(process: Process, weights: Tensor) -> Tensor:
+    return weights if process.mask_id is None else F.pad(weights[..., : process.vocab_size], (0, 1))
+
+
+CLEAN: dict[Reads, Weigh] = {"score": tweedie_clean_law, "p0": ancestral_clean_law}
+
+
+def reshape_leaving(weights: Tensor, xt: Tensor, reshape: Transform) -> Tensor:
+    """Reshape the law of the new token, y != xt, and keep the mass that leaves: [N, S] from weights >= 0."""
+    here = xt[..., None]
+    away = weights.scatter(-1, here, 0.0)
+    mass = away.sum(-1, keepdim=True)
+    law = reshape(torch.where(mass > 0, away / mass, 1.0).log()).exp()
+    return torch.where(mass > 0, law * mass, 0.0).scatter(-1, here, weights.gather(-1, here))
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """One step from t down to s.
+
+    odds: under a committing process a masked position turns into token y with probability odds * s_y (or odds *
+    p0_y), so that when it turns does not depend on what it turns into. Infinite on the way to clean data.
+    """
+
+    reads: Reads
+    s: float
+    weigh: Weigh
+    odds: float
+
+    def law(self, run: Run, prediction: Prediction, state: State, at: Tensor) -> Tensor:
+        """Weights of the next states at the True positions of `at`, [N, S]; negative ones as the rule has them."""
+        xt = state.tokens[at]
+        t, s = (torch.full(xt.shape, x, device=xt.device, dtype=float_type(xt.device)) for x in (state.t, self.s))
+        rows = prediction.log_score(at) if self.reads == "score" else prediction.log_p0(at)
+        if run.reshape is not None and self.reads == "p0":
+            rows = run.reshape(widest(rows))
+        weights = self.weigh(run.model.process, rows, xt, t, s)
+        if run.reshape is not None and self.reads == "score":
+            lost = weights.clamp(max=0)
+            weights = reshape_leaving(weights.clamp(min=0), xt, run.reshape) + lost
+        return weights
+
+
+def to_clean(reads: Reads) -> Move:
+    """The last move, to clean data: alpha_s := 1 whatever `schedule.alpha(0)` is."""
+    return Move(reads, 0.0, CLEAN[reads], math.inf)
+
+
+def chunks(at: Tensor, width: int) -> Iterator[Tensor]:
+    """The True positions of `at` in parts of at most ELEMENTS / width rows, in row-major order: masks like `at`."""
+    where = at.flatten().nonzero()[:, 0]
+    for part in torch.split(where, max(1, ELEMENTS // width)) if len(where) else ():
+        mask = torch.zeros(at.numel(), dtype=torch.bool, device=at.device)
+        mask[part] = True
+        yield mask.view(at.shape)
+
+
+def advance(run: Run, state: State, move: Move) -> State:
+    """Make a move: draw the tokens that may change, clamp the rest. Does not set `done`."""
+    process = run.model.process
+    at = ~run.canvas.frozen
+    if process.commits:
+        at = at & process.is_mask(state.tokens)
+    u = run.draws.uniforms("token", state.step, run.canvas.length)
+    draw = draw_committing if process.commits and run.draws.exact else draw_any
+    return dataclasses.replace(draw(run, state, move, at, u), t=move.s, step=state.step + 1)
+
+
+def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
+    """Draw every position of `at` from its whole law, with the uniforms u [B, L]."""
+    if not bool(at.any()):
+        return state
+    prediction, tokens, lost = run.predict(state), state.tokens.clone(), 0.0
+    for part in chunks(at, run.model.process.num_states):
+        weights = move.law(run, prediction, state, part)
+        lost += float(clipped(weights).sum())
+        tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
+    return _count(run, state, tokens, lost, int(at.sum()))
+
+
+def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
+    """The draw of `draw_any` for a committing process, `at` masked: when first, then what, from the same uniform.
+
+    The head runs only where a token turns; the network not at all where, with normalized p0, none does.
+    """
+    prediction, leave, lost = None, torch.zeros_like(u), 0.0
+    if move.reads == "p0" or math.isinf(move.odds):
+        leave.fill_(min(move.odds, 1.0))
+    elif bool(at.any()):
+        prediction = run.predict(state)
+        for part in chunks(at, run.model.process.num_states):
+            mass = move.odds * precise(prediction.log_total(part)).exp()
+            lost += float((mass - 1).clamp(min=0).sum())
+            leave[part.to(u.device)] = mass.clamp(max=1)
+    turns = at & (u < leave).to(at.device)
+    if bool(turns.any()):
+        prediction = prediction or run.predict(state)
+    elif prediction is None:
+        return dataclasses.replace(state, decisions=state.decisions + int(at.sum()))
+    tokens = state.tokens.clone()
+    for part in chunks(turns, run.model.process.num_states):
+        rows = prediction.log_p0(part) if move.reads == "p0" else prediction.log_score(part)
+        log_p = torch.log_softmax(widest(rows[:, : run.model.process.vocab_size]), -1)
+        log_p = log_p if run.reshape is None else run.reshape(log_p)
+        where = part.to(u.device)
+        tokens[part] = run.draws.choose(log_p.exp(), u[where] / leave[where])
+    return _count(run, state, tokens, lost, int(at.sum()))
+
+
+def _count(run: Run, state: State, tokens: Tensor, lost: float, decisions: int) -> State:
+    """The state with new tokens, clamped, one evaluation of the network later."""
+    return dataclasses.replace(
+        state,
+        tokens=run.canvas.clamp(tokens),
+        nfe=state.nfe + 1,
+        clipped=state.clipped + lost,
+        decisions=state.decisions + decisions,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class GridRule:
+    """A rule that walks down a grid of times, [M + 1] descending: M moves, and one to clean data if it ends above 0."""
+
+    name: str
+    reads: Reads
+    times: tuple[float, ...]
+    weigh: Weigh
+    odds: Callable[[Process, Tensor, Tensor], Tensor]
+
+    @property
+    def start(self) -> float:
+        """The grid's first time."""
+        return self.times[0]
+
+    def move(self, process: Process, step: int) -> Move:
+        """The move from times[step] to times[step + 1]."""
+        t, s = self.times[step], self.times[step + 1]
+        if s == 0:
+            return to_clean(self.reads)
+        both = torch.tensor([t, s], dtype=torch.float64)
+        return Move(self.reads, s, self.weigh, float(self.odds(process, both[0], both[1])))
+
+    def __call__(self, run: Run, state: State) -> State:
+        """One step down the grid."""
+        after = advance(run, state, self.move(run.model.process, state.step))
+        return dataclasses.replace(after, done=after.step == len(self.times) - 1)
+
+
+def tweedie(steps: int, start: float = 1.0) -> GridRule:
+    """SEDD's analytic sampler over raw scores: `steps` equal steps from `start` to 1e-5, then one to clean data."""
+
+    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
+        return torch.expm1(process.schedule.sigma(t) - process.schedule.sigma(s))
+
+    return GridRule("tweedie", "score", tuple(linear_grid(steps, start).tolist()), tweedie_law, odds)
+
+
+def euler(steps: int, start: float = 1.0) -> GridRule:
+    """SEDD's Euler sampler over raw scores: `steps` equal steps from `start` to 1e-5, then Tweedie's to clean data."""
+
+    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
+        return (t - s) * process.schedule.dsigma(t)
+
+    return GridRule("euler", "score", tuple(linear_grid(steps, start).tolist()), euler_law, odds)
+
+
+def ancestral(steps: int, start: float = 1.0) -> GridRule:
+    """Posterior sampling over normalized p(x0): `steps` equal steps from `start` to 0, the last to clean data."""
+
+    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
+        lost = process.schedule.one_minus_alpha(t)
+        return (lost - process.schedule.one_minus_alpha(s)) / lost
+
+    return GridRule("ancestral", "p0", tuple(linear_grid(steps, start, 0.0).tolist()), ancestral_law, odds)
+
+
+RULES: dict[str, Callable[[int, float], Rule]] = {
+    "ancestral": ancestral,
+    "analytic": tweedie,
+    "euler": euler,
+    "tweedie": tweedie,
+}

@@ -1,0 +1,1 @@
+"""One training loop on Accelerate, resumable to the bit."""

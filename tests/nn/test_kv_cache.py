@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from unmask.errors import ConfigError
+from unmask.nn.cache import KVCache
+
+L = 12
+
+
+@pytest.fixture
+def cond():
+    return 0.1 + 2 * torch.rand(3, L, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("conditioned", [False, True])
+@pytest.mark.parametrize(
+    "block_size, cuts",
+    [(1, [1] * L), (1, [5, 1, 4, 2]), (1, [L]), (4, [4, 4, 4]), (4, [8, 4]), (L, [L])],
+)
+def test_a_cache_changes_nothing(make_net, tokens, cond, block_size, cuts, conditioned, positions):
+    net = make_net(block_size=block_size, cond_dim=8 if conditioned else None, positions=positions)
+    cond = cond if conditioned else None
+    whole = net.hidden(tokens, cond)
+    cache, start = net.cache(3), 0
+    for count in cuts:
+        part = slice(start, start + count)
+        hidden = net.hidden(tokens[:, part], cond[:, part] if conditioned else None, cache=cache, commit=True)
+        torch.testing.assert_close(hidden, whole[:, part], rtol=1e-9, atol=1e-9)
+        start += count
+        assert cache.length == start
+
+
+@pytest.mark.parametrize("block_size", [1, 4])
+def test_peeking_leaves_no_trace(make_net, tokens, cond, block_size):
+    net = make_net(block_size=block_size, cond_dim=8)
+    whole = net.hidden(tokens, cond)
+    cache = net.cache(3)
+    for start in range(0, L, 4):
+        part = slice(start, start + 4)
+        for other in range(3):  # other tokens at other noise, as a denoiser tries them
+            peek = net.hidden((tokens[:, part] + other) % 13, 1.3 * cond[:, part], cache=cache)
+            assert cache.length == start
+            assert (peek - whole[:, part]).abs().max() > 1e-3
+        hidden = net.hidden(tokens[:, part], cond[:, part], cache=cache, commit=True)
+        torch.testing.assert_close(hidden, whole[:, part], rtol=1e-9, atol=1e-9)
+
+
+def test_committing_some_and_cropping(make_net, tokens):
+    net = make_net(block_size=1)
+    whole = net.hidden(tokens)
+    cache = net.cache(3)
+    net.hidden(tokens[:, :6], cache=cache)
+    cache.commit(4)  # the first four of the six
+    torch.testing.assert_close(net.hidden(tokens[:, 4:], cache=cache), whole[:, 4:], rtol=1e-9, atol=1e-9)
+    cache.crop(2)
+    assert cache.length == 2
+    torch.testing.assert_close(net.hidden(tokens[:, 2:], cache=cache), whole[:, 2:], rtol=1e-9, atol=1e-9)
+
+
+def test_a_cache_is_made_to_measure(make_net):
+    net = make_net(block_size=1).bfloat16()
+    assert net.cache(5).keys.shape == net.cache(5).values.shape == (2, 5, 2, 12, 8)
+    cache = net.cache(5, 7)
+    assert cache.capacity == 7 and cache.length == 0
+    assert cache.keys.dtype == torch.bfloat16
+
+
+def test_a_full_cache_says_so(make_net, tokens):
+    net = make_net(block_size=1)
+    cache = net.cache(3, 8)
+    net.hidden(tokens[:, :7], cache=cache, commit=True)
+    with pytest.raises(ConfigError, match="the cache holds 8 positions, asked for 9"):
+        net.hidden(tokens[:, 7:9], cache=cache)
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_no_more_is_committed_than_there_is_room_for(count):
+    cache = KVCache.empty(depth=1, batch=1, heads=1, head_width=2, capacity=5)
+    cache.commit(2)
+    with pytest.raises(ConfigError, match=f"cannot commit {count} positions to 2 of 5"):
+        cache.commit(count)
+    assert cache.length == 2
+
+
+@pytest.mark.parametrize("length", [-1, 3])
+def test_no_crop_beyond_what_is_held(length):
+    cache = KVCache.empty(depth=1, batch=1, heads=1, head_width=2, capacity=5)
+    cache.commit(2)
+    with pytest.raises(ConfigError, match=f"cannot crop a cache of 2 positions to {length}"):
+        cache.crop(length)
