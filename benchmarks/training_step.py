@@ -60,7 +60,7 @@ def main() -> None:
         json.dumps(
             {
                 "name": "training_step",
-                "shape": f"width {width}, depth {depth}, vocabulary {tokenizer.vocab_size}, batch {batch} x {length}, bf16",
+                "shape": f"width {width}, depth {depth}, V {tokenizer.vocab_size}, batch {batch} x {length}, bf16",
                 "parameters": model.net.num_parameters,
                 "bare_seconds": statistics.median(bare),
                 "step_seconds": statistics.median(ours),

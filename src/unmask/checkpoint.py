@@ -1,6 +1,7 @@
 """Our own model folder: config.json, model.safetensors, tokenizer.json. Written whole or not at all.
 
-A diffusion model that knows the law of single tokens keeps it in unigram.safetensors. Parameter names are SEDD's, so SEDD's weights need no renaming. `config.json` holds a format version.
+A diffusion model that knows the law of single tokens keeps it in unigram.safetensors. Parameter names are SEDD's,
+so SEDD's weights need no renaming. `config.json` holds a format version.
 """
 
 import contextlib
@@ -139,6 +140,8 @@ def build(config: dict[str, Any], *, tokenizer: Tokenizer | None = None) -> Lang
             return AutoregressiveLM(net, bos_id=config["bos_id"], tokenizer=tokenizer, card=card)
         if config["kind"] != "diffusion":
             raise unknown("kind of model", str(config["kind"]), ["diffusion", "autoregressive"])
+        if config["conditioning"] not in ("sigma", "t", None):
+            raise unknown("conditioning", str(config["conditioning"]), ["sigma", "t", "null"])
         schedule = make(SCHEDULES, "schedule", config["schedule"])
         process = make(PROCESSES, "process", config["process"] | {"schedule": schedule})
         parametrization = make(PARAMETRIZATIONS, "parametrization", config["parametrization"])
@@ -228,7 +231,7 @@ def push_to_hub(model: LanguageModel, repo_id: str, *, private: bool = False) ->
 
 def _hub_card(repo_id: str) -> str:
     head = "---\nlibrary_name: unmask\npipeline_tag: text-generation\n---\n"
-    return f"{head}\n# {repo_id}\n\n```python\nimport unmask\n\nmodel = unmask.load({repo_id!r})\n```\n"
+    return f'{head}\n# {repo_id}\n\n```python\nimport unmask\n\nmodel = unmask.load("{repo_id}")\n```\n'
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -114,6 +114,8 @@ def test_bregman_is_accurate_near_zero_and_at_its_seam() -> None:
     exact = torch.where(small, wide**2 / 2 + wide**3 / 6 + wide**4 / 24, torch.expm1(wide) - wide)
     torch.testing.assert_close(bregman(a).double(), exact, rtol=2e-6, atol=0)
     torch.testing.assert_close(bregman(wide), exact, rtol=1e-9, atol=0)
+    slope = torch.autograd.functional.jacobian(lambda x: bregman(x).sum(), wide)
+    torch.testing.assert_close(slope, torch.expm1(wide))
     assert bregman(torch.tensor([-math.inf, math.inf, 0.0])).tolist() == [math.inf, math.inf, 0.0]
 
 

@@ -107,7 +107,7 @@ def tv(a: Tensor, b: Tensor) -> float:
 
 
 def assert_counts(counts: Tensor, law: Tensor) -> None:
-    """Counts [..., K] are those of draws from law [..., K]: chi-square within 5 standard deviations, no impossible one."""
+    """Counts [..., K] are those of draws from law [..., K]: chi-square within 5 sigma, none impossible."""
     n = counts.sum(-1, keepdim=True)
     want = n * law
     assert int(counts[want == 0].sum()) == 0

@@ -52,10 +52,12 @@ def ppl(
         return
     sign = "" if bound.exact else "<= "
     print(
-        f"perplexity      {sign}{bound.perplexity:.2f}   (exp of the mean; mean of exp over rows: {bound.perplexity_mean_exp:.2f})"
+        f"perplexity      {sign}{bound.perplexity:.2f}   "
+        f"(exp of the mean; mean of exp over rows: {bound.perplexity_mean_exp:.2f})"
     )
     print(
-        f"nats per token  {sign}{bound.nats_per_token:.4f} +- {bound.stderr:.4f}   ({bound.n} rows of {x.shape[1]} tokens)"
+        f"nats per token  {sign}{bound.nats_per_token:.4f} +- {bound.stderr:.4f}   "
+        f"({bound.n} rows of {x.shape[1]} tokens)"
     )
     if bound.bits_per_byte is not None:
         print(f"bits per byte   {sign}{bound.bits_per_byte:.4f}")
@@ -63,5 +65,6 @@ def ppl(
         parts = " + ".join(f"{name} {value:.4f}" for name, value in bound.parts.items())
         print(f"  of which      {parts}")
         print(
-            f"as the paper    {bound.paper:.4f} +- {bound.paper_stderr:.4f}   (t in [0.001, 1] only: not a bound; perplexity {bound.paper_perplexity:.2f})"
+            f"as the paper    {bound.paper:.4f} +- {bound.paper_stderr:.4f}   "
+            f"(t in [0.001, 1] only: not a bound; perplexity {bound.paper_perplexity:.2f})"
         )

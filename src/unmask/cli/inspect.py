@@ -38,7 +38,7 @@ def _print_tree(values: dict[str, Any], indent: str = "") -> None:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
-    """Check this machine: versions, devices, extras, the cache and the embedded models. Exit 1 if something is broken."""
+    """Check this machine: versions, devices, extras, cache, embedded models. Exit 1 if something is broken."""
     import importlib.util
     import os
     import platform

@@ -5,7 +5,14 @@ from pathlib import Path
 from unmask.compat.files import published
 from unmask.errors import AssetError
 
-_SAFE = ["config.json", "tokenizer.json", "unigram.safetensors", "model*.safetensors", "model.safetensors.index.json"]
+_SAFE = [
+    "config.json",
+    "tokenizer.json",
+    "unigram.safetensors",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "unigram.safetensors",
+]
 
 
 def snapshot(repo_id: str) -> Path:

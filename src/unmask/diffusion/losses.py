@@ -7,6 +7,7 @@ are [B] or [...].
 
 import functools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,30 @@ from unmask.diffusion.processes import Absorbing, Process, Uniform
 from unmask.diffusion.times import spread, wide
 
 
+class _Bregman(torch.autograd.Function):
+    """e^a - 1 - a, whose derivative e^a - 1 needs nothing but a: one saved tensor, however long the series."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        """A series near 0, the plain form elsewhere, where nothing cancels."""
+        ctx.save_for_backward(a)
+        near = a.clamp(-0.3, 0.3)
+        series = torch.ones_like(near)
+        for k in range(9 if a.dtype != torch.float64 else 14, 2, -1):
+            series = 1 + series * near / k
+        return torch.where(a.abs() < 0.3, near * near * series / 2, torch.expm1(a) - a.clamp(max=100))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """grad (e^a - 1)."""
+        (a,) = ctx.saved_tensors
+        return grads[0] * torch.expm1(a)
+
+
 def bregman(a: Tensor) -> Tensor:
-    """e^a - 1 - a: never negative, accurate near 0. Any shape."""
-    near = a.clamp(-0.3, 0.3)
-    series = torch.full_like(near, 1.0)
-    for k in range(9 if a.dtype != torch.float64 else 14, 2, -1):
-        series = 1 + series * near / k
-    return torch.where(a.abs() < 0.3, near * near * series / 2, torch.expm1(a) - a.clamp(max=100))
+    """e^a - 1 - a: never negative, accurate near 0, differentiable. Any shape."""
+    out: Tensor = _Bregman.apply(a)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    return out
 
 
 def _pick(row: Tensor, at: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def nelbo(
     if times_per_row < 1 or not 0 < t_min < 1:
         raise ConfigError(f"times_per_row must be at least 1 and t_min in (0, 1), got {times_per_row} and {t_min}")
     x = _rows(rows, model, batch_size)
-    prior = prior_kl(model.process, x, model.unigram if unigram is None else unigram)
+    prior = prior_kl(model.process, x, getattr(model, "unigram", None) if unigram is None else unigram)
     diffusion, reconstruction = [], []
     with _evaluating(model):
         for start in range(0, len(x), batch_size):
@@ -191,9 +191,12 @@ def prior_kl(process: Process, x0: Tensor, unigram: Tensor | None = None) -> Ten
             raise ConfigError(f"unigram has shape {list(unigram.shape)}, the model has {process.vocab_size} tokens")
         return -alpha * unigram.cpu().double().log()[x0]
     tokens, back = torch.unique(x0, return_inverse=True)
-    q = process.transition(tokens, process.schedule.sigma(one)[None])  # [tokens, S]
-    log_pi = process.prior_log_prob(torch.arange(process.num_states)).double()
-    return (torch.xlogy(q, q) - q * log_pi).sum(-1)[back]
+    sigma, log_pi = process.schedule.sigma(one)[None], process.prior_log_prob(torch.arange(process.num_states)).double()
+    values = []
+    for some in tokens.split(256):  # [256, S] at a time: all of [V, S] would be gigabytes
+        q = process.transition(some, sigma)
+        values.append((torch.xlogy(q, q) - q * log_pi).sum(-1))
+    return torch.cat(values)[back]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,19 +242,23 @@ def normalization(
                 scale = log_expm1_sigma(model.process, t)[:, None].expand(xt.shape)[at]
                 totals.append((total.cpu().double() + scale).exp())
             values = torch.cat(totals)
-            found.append(Normalization(each, float(values.mean()), float(values.std()), len(values)))
+            spread = float(values.std()) if len(values) > 1 else math.nan
+            found.append(Normalization(each, float(values.mean()), spread, len(values)))
     return tuple(found)
 
 
 @contextlib.contextmanager
 def _evaluating(model: LanguageModel) -> Iterator[None]:
     """The model without dropout inside the block, and as it was after it."""
-    training = model.net.training
-    model.net.eval()
+    net = getattr(model, "net", None)  # whatever answers as a model will do, a network or not
+    training = net is not None and net.training
+    if net is not None:
+        net.eval()
     try:
         yield
     finally:
-        model.net.train(training)
+        if net is not None:
+            net.train(training)
 
 
 def _rows(rows: Any, model: LanguageModel, batch_size: int) -> Tensor:
@@ -260,7 +267,7 @@ def _rows(rows: Any, model: LanguageModel, batch_size: int) -> Tensor:
         raise ConfigError(f"rows must be [N, L] with N >= 1, got {list(x.shape)}")
     if x.shape[1] > model.length:
         raise ConfigError(f"rows of {x.shape[1]} tokens do not fit the model's context of {model.length}")
-    size = model.process.vocab_size if isinstance(model, DiffusionLM) else model.net.config.num_inputs
+    size = model.net.config.num_inputs if isinstance(model, AutoregressiveLM) else model.process.vocab_size
     if int(x.min()) < 0 or int(x.max()) >= size:
         raise ConfigError(f"rows hold the ids {int(x.min())} to {int(x.max())}, the model has {size} tokens")
     if batch_size < 1:

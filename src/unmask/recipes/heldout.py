@@ -38,7 +38,8 @@ def heldout_rows(
     places = np.linspace(0, len(packed.rows) - 1, min(count, len(packed.rows))).astype(int)
     info = {
         "corpus": name, "documents": packed.num_documents, "packing": "sedd", "rows": len(places),
-        "rows_in_all": len(packed.rows), "row_tokens": model.length, "leftover_tokens": packed.leftover_tokens, "note": note,
+        "rows_in_all": len(packed.rows), "row_tokens": model.length, "leftover_tokens": packed.leftover_tokens,
+        "note": note,
     }  # fmt: skip
     return np.asarray(packed.rows[places]), info
 

@@ -5,11 +5,10 @@ import importlib
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from unmask.errors import ConfigError
-from unmask.evaluation.results import Row
 from unmask.report.content import Report, Timed
 from unmask.report.digits import number, seconds, with_error
 from unmask.report.html import Html
@@ -139,7 +138,7 @@ def _curve(axes: Any, points: Sequence[Mapping[str, float]], colour: str) -> Non
     axes.plot(*_series(points, "loss"), color=colour, linewidth=0.9, alpha=0.45)
 
 
-def _clip_start(axes: Any, every: Any) -> None:
+def _clip_start(axes: Any, every: Iterable[Sequence[Mapping[str, float]]]) -> None:
     """Let the first twentieth of the losses leave the figure at its top, so that the rest can be seen."""
     values: list[float] = []
     for points in every:
@@ -192,11 +191,3 @@ def timing(report: Report) -> Html | None:
 def timing_label(timed: Timed, report: Report) -> str:
     """`SEDD, 64 steps`, or `AR, key-value cache`."""
     return f"{timed.row.model}, " + (f"{timed.steps} steps" if timed.steps is not None else "key-value cache")
-
-
-FIGURES: dict[str, Callable[[Report], Html | None]] = {"likelihood": likelihood, "curves": curves, "timing": timing}
-
-
-def row_label(row: Row) -> str:
-    """The quantity of a row in words, for a table."""
-    return row.name.replace("_", " ")

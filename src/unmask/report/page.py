@@ -1,0 +1,110 @@
+"""The page: one HTML file that asks for nothing else. What it shows is the report; every text in it is escaped."""
+
+from importlib.resources import files
+
+from unmask.report import figures, sections, words
+from unmask.report.content import Report
+from unmask.report.digits import number, with_error
+from unmask.report.html import Html, join, tag
+
+# Nothing may be fetched and nothing may run, whatever a model has written.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+SECTIONS = (
+    ("likelihood", "How well each model predicts unseen text", sections.likelihood),
+    ("samples", "What each model writes", sections.samples),
+    ("fills", "Filling gaps", sections.fills),
+    ("curves", "How they learned", sections.curves),
+    ("timing", "How long one sequence takes", sections.timing),
+    ("models", "The two models", sections.models),
+    ("provenance", "Where these numbers come from", sections.provenance),
+)
+SHORT = {
+    "likelihood": "Likelihood", "samples": "Samples", "fills": "Gaps", "curves": "Training", "timing": "Speed",
+    "models": "Models", "provenance": "Provenance",
+}  # fmt: skip
+
+
+def page(report: Report) -> str:
+    """The whole page. Raises ConfigError where matplotlib, which draws the figures, is not installed."""
+    figures.require()
+    body = [
+        tag(
+            "section", tag("h2", tag("span", str(index), class_="count"), " ", heading, id=f"{name}-heading"), make(report),
+            id=name, aria_labelledby=f"{name}-heading",
+        )
+        for index, (name, heading, make) in enumerate(SECTIONS, 1)
+    ]  # fmt: skip
+    links = [tag("li", tag("a", SHORT[name], href=f"#{name}")) for name, _, _ in SECTIONS]
+    whole = tag(
+        "html",
+        _head(report),
+        tag(
+            "body",
+            tag("a", "Skip to the results", href="#likelihood", class_="skip"),
+            _header(report),
+            tag("nav", tag("ol", links), aria_label="Sections"),
+            tag("main", body),
+            _footer(report),
+        ),
+        lang="en",
+    )
+    return f"<!doctype html>\n{whole}\n"
+
+
+def _head(report: Report) -> Html:
+    css = files("unmask.report").joinpath("page.css").read_text(encoding="utf-8")
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="generator", content=f"unmask {report.provenance.get('unmask', '')}".strip()),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", report.title),
+        tag("style", Html(css)),
+    )
+
+
+def _header(report: Report) -> Html:
+    date = str(report.provenance.get("date", ""))[:10]
+    return tag(
+        "header",
+        tag("p", " · ".join(part for part in ("unmask report", date) if part), class_="kicker"),
+        tag("h1", report.title),
+        tag("p", report.summary, class_="lede"),
+        tag("div", _tile(report, report.diffusion), _tile(report, report.autoregressive), class_="tiles"),
+        tag("p", tag("strong", "Verdict. "), words.verdict(report), class_="verdict"),
+    )
+
+
+def _tile(report: Report, model: str) -> Html:
+    """One model's perplexity, large."""
+    row, nats = report.find("perplexity", model), report.find("nats_per_token", model)
+    ours = model == report.diffusion
+    mark = "≤ " if ours else ""
+    small = f"{with_error(nats.value, nats.stderr)} nats per token" if nats else ""
+    return tag(
+        "div",
+        tag("p", model, class_="name"),
+        tag(
+            "p", tag("span", mark, class_="bound"), number(row.value, row.stderr) if row else "–",
+            tag("span", f" ± {number(row.stderr)}" if row and row.stderr else "", class_="pm"), class_="big",
+        ),
+        tag("p", f"perplexity, {'upper bound' if ours else 'exact'}", class_="what"),
+        tag("p", f"{mark}{small}", class_="what"),
+        class_=f"tile {'diffusion' if ours else 'autoregressive'}",
+    )  # fmt: skip
+
+
+def _footer(report: Report) -> Html:
+    version = str(report.provenance.get("unmask", ""))
+    return tag(
+        "footer",
+        tag(
+            "p",
+            join(
+                "Made by unmask ", version, ". The same numbers, for machines, are in ", tag("code", "report.json"), "."
+            ),
+        ),
+    )
