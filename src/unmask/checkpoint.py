@@ -47,6 +47,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         for path in [*temporary.rglob("*"), temporary]:
+            if path.is_file():
+                path.chmod(0o644)  # safetensors writes for the owner alone; a model is for whoever may read the folder
             _fsync(path)
         if target.exists():
             os.replace(target, old)

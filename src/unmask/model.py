@@ -46,20 +46,24 @@ class Prediction:
     def _shape(self, rows: Tensor, at: Tensor | None) -> Tensor:
         return rows if at is not None else rows.unflatten(0, self.xt.shape)
 
+    @torch.no_grad()
     def logits(self, at: Tensor | None = None) -> Tensor:
         """What the head says, [N, O]; what it means is the parametrization's business."""
         return self._shape(self._rows(at)[0], at)
 
+    @torch.no_grad()
     def log_p0(self, at: Tensor | None = None) -> Tensor:
         """log p(x0 | xt) over the V clean tokens, normalized, [N, V]."""
         rows = self.model.parametrization.log_p0(self.model.process, *self._rows(at))
         return self._shape(rows, at)
 
+    @torch.no_grad()
     def log_score(self, at: Tensor | None = None) -> Tensor:
         """log p_t(y) / p_t(xt), [N, S], 0 at y = xt: SEDD's concrete score, raw (Lou et al. 2024)."""
         rows = self.model.parametrization.log_score(self.model.process, *self._rows(at))
         return self._shape(rows, at)
 
+    @torch.no_grad()
     def log_total(self, at: Tensor | None = None) -> Tensor:
         """log of the sum of the scores of all y != xt, [N], summed in float32."""
         rows = self.model.parametrization.log_total(self.model.process, *self._rows(at))

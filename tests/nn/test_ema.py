@@ -55,6 +55,16 @@ def test_an_error_in_the_block_brings_the_weights_back_too():
     assert torch.equal(module.weight, own)
 
 
+def test_the_averages_for_good():
+    module, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    ema = EMA(module)
+    moved(module, 1)
+    ema.update(module)
+    ema.copy_to(other)
+    assert all(torch.equal(p, ema.shadow[name]) for name, p in other.named_parameters())
+    assert not torch.equal(other.weight, module.weight)
+
+
 def test_only_what_is_trained_is_averaged():
     module = nn.Linear(3, 2)
     module.bias.requires_grad_(False)

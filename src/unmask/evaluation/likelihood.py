@@ -220,7 +220,7 @@ def normalization(
     seed: int = 0,
     batch_size: int = 16,
 ) -> tuple[Normalization, ...]:
-    """How far raw scores are from those of a distribution, at each of `times`, over the masked positions of rows [N, L].
+    """How far raw scores are from those of a distribution at each of `times`, over masked positions of rows [N, L].
 
     Raises ConfigError for a process without a mask, whose scores have no such sum.
     """
@@ -249,13 +249,14 @@ def normalization(
 
 @contextlib.contextmanager
 def _evaluating(model: LanguageModel) -> Iterator[None]:
-    """The model without dropout inside the block, and as it was after it."""
+    """The model without dropout and gradients inside the block, and as it was after it."""
     net = getattr(model, "net", None)  # whatever answers as a model will do, a network or not
     training = net is not None and net.training
     if net is not None:
         net.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         if net is not None:
             net.train(training)

@@ -40,6 +40,10 @@ class EMA:
         finally:
             self._copy_into(parameters, own)
 
+    def copy_to(self, module: nn.Module) -> None:
+        """Give `module` the averaged weights for good."""
+        self._copy_into(dict(module.named_parameters()), self.shadow)
+
     @staticmethod
     @torch.no_grad()
     def _copy_into(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:

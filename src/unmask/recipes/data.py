@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from unmask.assets import cache_folder
 from unmask.checkpoint import read_json, whole_folder, write_json
 from unmask.errors import ConfigError, DataError
 from unmask.recipes.run import DataSettings
-from unmask.text.corpora import corpus
-from unmask.text.packing import pack, tokenize
+from unmask.text.corpora import CORPORA, Corpus, corpus
+from unmask.text.packing import Packed, pack, tokenize
 from unmask.text.tokenizers import Tokenizer, gpt2, train_bpe
 
 Say = Callable[[str], None]
@@ -37,9 +37,11 @@ class Prepared:
         return np.asarray(self.heldout[places])
 
     def unigram(self) -> torch.Tensor:
-        """The law of a single training token, [V], with one added to every count."""
-        counts = np.bincount(np.asarray(self.train).ravel(), minlength=self.tokenizer.vocab_size) + 1.0
-        return torch.from_numpy(counts / counts.sum())
+        """The law of a single training token, [V] float32, with one added to every count."""
+        counts = np.ones(self.tokenizer.vocab_size)
+        for start in range(0, len(self.train), 4096):  # the rows may be larger than memory
+            counts += np.bincount(np.asarray(self.train[start : start + 4096]).ravel(), minlength=len(counts))
+        return torch.from_numpy(counts / counts.sum()).float()
 
 
 def prepare(settings: DataSettings, length: int, *, say: Say = lambda words: None) -> Prepared:
@@ -57,39 +59,56 @@ def prepare(settings: DataSettings, length: int, *, say: Say = lambda words: Non
     )
 
 
-def _prepare_into(folder: Path, found: Any, settings: DataSettings, length: int, say: Say) -> None:
+def _prepare_into(folder: Path, found: Corpus, settings: DataSettings, length: int, say: Say) -> None:
     say(f"reading {settings.corpus}")
-    train, heldout = list(found.train()), list(found.heldout())
-    tokenizer = _tokenizer(settings.tokenizer, train, say)
-    say(f"tokenizing {len(train) + len(heldout)} documents")
-    eos = tokenizer.eos_id
-    packed = pack(tokenize(train, tokenizer), length, eos, rule=settings.packing)
+    tokenizer = _tokenizer(settings.tokenizer, found, say)
+    say("tokenizing")
+    train_size, heldout_size = _Size(), _Size()
+    packed = _pack(train_size.count(found.train()), tokenizer, length, settings)
     try:
-        held = pack(tokenize(heldout, tokenizer), length, eos, rule=settings.packing)
+        held = _pack(heldout_size.count(found.heldout()), tokenizer, length, settings)
     except DataError as error:
-        raise DataError(
-            f"the held-out documents of {settings.corpus} are too short: {error.message}", error.hint
-        ) from None
+        raise DataError(f"the held-out documents of {settings.corpus}: {error.message}", error.hint) from None
     info = {
         "corpus": settings.corpus, "tokenizer": settings.tokenizer, "packing": settings.packing, "length": length,
         "vocab_size": tokenizer.vocab_size, "train_documents": packed.num_documents, "train_tokens": packed.num_tokens,
         "train_rows": len(packed.rows), "train_leftover_tokens": packed.leftover_tokens,
         "heldout_documents": held.num_documents, "heldout_tokens": held.num_tokens, "heldout_rows": len(held.rows),
         "heldout_leftover_tokens": held.leftover_tokens,
-        "train_bytes": sum(len(d.encode()) for d in train), "heldout_bytes": sum(len(d.encode()) for d in heldout),
+        "train_bytes": train_size.bytes, "heldout_bytes": heldout_size.bytes,
     }  # fmt: skip
-    with whole_folder(folder) as temporary:
-        tokenizer.save(temporary)
-        np.save(temporary / "train.npy", packed.rows)
-        np.save(temporary / "heldout.npy", held.rows)
-        write_json(temporary / "info.json", info)
+    try:
+        with whole_folder(folder) as temporary:
+            tokenizer.save(temporary)
+            np.save(temporary / "train.npy", packed.rows)
+            np.save(temporary / "heldout.npy", held.rows)
+            write_json(temporary / "info.json", info)
+    except OSError as error:
+        if not (folder / "info.json").exists():  # another process that prepared the same may have been first
+            raise DataError(f"{folder} cannot be written: {error}", "set UNMASK_CACHE to a folder with room") from None
     say(
         f"{info['train_tokens']:,} tokens to train on ({info['train_rows']:,} rows of {length}, "
         f"{info['train_leftover_tokens']} tokens left over), {info['heldout_tokens']:,} held out"
     )
 
 
-def _tokenizer(name: str, texts: list[str], say: Say) -> Tokenizer:
+@dataclasses.dataclass
+class _Size:
+    """Counts the bytes of texts that pass by, so that none has to be kept."""
+
+    bytes: int = 0
+
+    def count(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            self.bytes += len(text.encode())
+            yield text
+
+
+def _pack(texts: Iterable[str], tokenizer: Tokenizer, length: int, settings: DataSettings) -> Packed:
+    return pack(tokenize(texts, tokenizer), length, tokenizer.eos_id, rule=settings.packing)
+
+
+def _tokenizer(name: str, found: Corpus, say: Say) -> Tokenizer:
     if name == "gpt2":
         return gpt2()
     if name.startswith("bpe:"):
@@ -98,17 +117,19 @@ def _tokenizer(name: str, texts: list[str], say: Say) -> Tokenizer:
         except ValueError:
             raise ConfigError(f"tokenizer {name!r} is not understood", "write bpe:4096, gpt2 or a folder") from None
         say(f"learning a vocabulary of {size} tokens")
-        return train_bpe(texts, size)
-    if (Path(name) / "tokenizer.json").exists():
-        return Tokenizer.load(name)
+        return train_bpe(found.train(), size)
+    if (Path(name).expanduser() / "tokenizer.json").exists():
+        return Tokenizer.load(Path(name).expanduser())
     raise ConfigError(f"tokenizer {name!r} is not known", "write gpt2, bpe:4096 or a folder with a tokenizer.json")
 
 
 def _key(settings: DataSettings, length: int) -> str:
     """A name for the cache: settings, length, and the state of any local file they name."""
     parts = [json.dumps(dataclasses.asdict(settings) | {"heldout_rows": 0}), str(length), str(VERSION)]
-    for name in [*settings.corpus.split("+"), settings.tokenizer]:
-        path = Path(name)
+    whole = settings.corpus in CORPORA or Path(settings.corpus).expanduser().exists()  # a path may hold a plus sign
+    corpora = [settings.corpus] if whole else settings.corpus.split("+")
+    for name in [*(part.strip() for part in corpora if part.strip() not in CORPORA), settings.tokenizer]:
+        path = Path(name).expanduser()
         if path.exists():
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             parts += [f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]

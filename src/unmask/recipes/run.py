@@ -1,13 +1,19 @@
 """A training run as one value: what to train, on what, how. It is saved as JSON beside what it makes."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any
 
+from unmask.diffusion.processes import PROCESSES
+from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError, unknown
 from unmask.training.loop import TrainSettings
+from unmask.training.optim import OptimSettings
+
+KINDS = ("sedd", "mdlm", "ar")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,17 @@ class ModelShape:
     process: str = "absorbing"
     schedule: str = "loglinear"
 
+    def __post_init__(self) -> None:
+        for what, name, known in (
+            ("kind of model", self.kind, KINDS),
+            ("process", self.process, PROCESSES),
+            ("noise schedule", self.schedule, SCHEDULES),
+        ):
+            if name not in known:
+                raise unknown(what, name, known)
+        if self.kind == "mdlm" and not PROCESSES[self.process].commits:
+            raise ConfigError(f"kind 'mdlm' needs the absorbing process, got {self.process!r}", "use kind=sedd")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
@@ -37,6 +54,14 @@ class DataSettings:
     packing: str = "sedd"
     heldout_rows: int = 64
 
+    def __post_init__(self) -> None:
+        if self.heldout_rows < 1:
+            raise ConfigError(f"heldout_rows must be at least 1, got {self.heldout_rows}")
+
+
+# For some minutes on one's own text: the twins' optimizer (recipes/twins.py), a shorter warm-up.
+_SHORT = OptimSettings(optimizer="muon", lr=1e-3, muon_lr=0.02, warmup=100, schedule="cooldown", ema=0.999)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -45,8 +70,12 @@ class Run:
     name: str
     model: ModelShape = ModelShape()
     data: DataSettings = DataSettings()
-    train: TrainSettings = TrainSettings(steps=1000)
+    train: TrainSettings = TrainSettings(steps=1000, optim=_SHORT, eval_every=500)
     batch_size: int = 12
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as `from_json` reads them."""
@@ -54,25 +83,45 @@ class Run:
 
 
 def from_json(values: dict[str, Any]) -> Run:
-    """The run that `as_json` described. Raises ConfigError for a key it does not know."""
-    made: Run = _build(Run, values, "")
+    """The run that `as_json` described. Raises ConfigError for a key it does not know or a value of another type."""
+    made: Run = _fit("", values, Run)
     return made
 
 
-def _build(kind: Any, values: dict[str, Any], path: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    arguments = {}
-    for key, value in values.items():
+def _fit(path: str, value: Any, hint: Any) -> Any:
+    """A plain value as the type `hint` of the setting `path`, or ConfigError."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _build(path, value, hint)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kinds = typing.get_args(hint)
+        if len(value) == len(kinds):
+            return tuple(_fit(path, v, k) for v, k in zip(value, kinds, strict=True))
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint in (bool, int, str) and type(value) is hint:
+        return value
+    raise ConfigError(f"{path or 'a run'} takes a value of type {_type_name(hint)}, got {value!r}")
+
+
+def _build(path: str, values: dict[str, Any], kind: Any) -> Any:
+    hints, dot = typing.get_type_hints(kind), "." if path else ""
+    for key in values:
         if key not in hints:
-            raise unknown("setting", f"{path}{key}", (f"{path}{k}" for k in hints))
-        hint = hints[key]
-        nested = dataclasses.is_dataclass(hint) and isinstance(value, dict)
-        arguments[key] = _build(hint, value, f"{path}{key}.") if nested else _freeze(value)
-    return kind(**arguments)
+            raise unknown("setting", f"{path}{dot}{key}", (f"{path}{dot}{k}" for k in hints))
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise ConfigError(f"the run lacks the setting {path}{dot}{field.name}", "add it to its config.json")
+    return kind(**{key: _fit(f"{path}{dot}{key}", value, hints[key]) for key, value in values.items()})
 
 
-def _freeze(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return " and ".join(_type_name(kind) for kind in typing.get_args(hint)) + ", separated by a comma"
+    return "an object" if dataclasses.is_dataclass(hint) else str(getattr(hint, "__name__", hint))
 
 
 def with_settings(run: Run, changes: Iterable[str]) -> Run:
@@ -100,10 +149,13 @@ def with_settings(run: Run, changes: Iterable[str]) -> Run:
 def _full_name(key: str, names: list[str]) -> str:
     if key in names:
         return key
-    matches = [name for name in names if name.rsplit(".", 1)[-1] == key]
-    if len(matches) == 1:
-        return matches[0]
-    raise unknown("setting", key, names)
+    last = {name: name.rsplit(".", 1)[-1] for name in names}
+    matches = [name for name in names if last[name] == key]
+    if len(matches) > 1:
+        raise ConfigError(f"the setting {key!r} could be {' or '.join(matches)}", "write it in full")
+    if not matches:
+        raise unknown("setting", key, names if "." in key else set(last.values()))
+    return matches[0]
 
 
 def _leaves(kind: Any, path: str = "") -> Iterable[tuple[str, Any]]:
@@ -115,24 +167,31 @@ def _leaves(kind: Any, path: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _parse(path: str, text: str, hint: Any) -> Any:
-    """The value of `text` as the type `hint` of the setting `path`."""
+    """The value that `text` stands for, as the type `hint` of the setting `path`."""
     if isinstance(hint, types.UnionType):
         if text.lower() == "none":
             return None
         hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    if typing.get_origin(hint) is tuple:
+        kinds, parts = typing.get_args(hint), text.strip("()[]").split(",")
+        if len(parts) == len(kinds):
+            return tuple(_parse(path, part.strip(), kind) for part, kind in zip(parts, kinds, strict=True))
+    value: Any = text
+    if hint is bool:
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    elif hint in (int, float):
+        value = _number(text, hint)
+    return _fit(path, value, hint)
+
+
+def _number(text: str, hint: type) -> Any:
+    """An int or a float, 1e6 being a whole number too; the text itself where it is neither."""
     try:
-        if typing.get_origin(hint) is tuple:
-            kinds = typing.get_args(hint)
-            parts = text.strip("()[]").split(",")
-            if len(parts) != len(kinds):
-                raise ValueError
-            return tuple(k(p) for k, p in zip(kinds, parts, strict=True))
-        if hint is int:
-            number = float(text)
-            if number != int(number):
-                raise ValueError
-            return int(number)
         return hint(text)
-    except (ValueError, OverflowError):
-        wanted = getattr(hint, "__name__", str(hint))
-        raise ConfigError(f"{path} takes a value of type {wanted}, got {text!r}") from None
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from unmask.checkpoint import read_json, write_json
+from unmask.checkpoint import read_json
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
-from unmask.errors import ConfigError, unknown
+from unmask.errors import ConfigError
 from unmask.evaluation.likelihood import log_likelihood
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.transformer import Transformer, TransformerConfig
@@ -19,15 +19,11 @@ from unmask.recipes.data import Prepared, Say, prepare
 from unmask.recipes.run import ModelShape, Run, from_json
 from unmask.text.loader import Loader
 from unmask.text.tokenizers import Tokenizer
-from unmask.training.loop import train
-
-KINDS = ("sedd", "mdlm", "ar")
+from unmask.training.loop import accelerator, train
 
 
 def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> LanguageModel:
-    """A fresh model; its weights are a function of the seed. Raises ConfigError for an unknown name."""
-    if shape.kind not in KINDS:
-        raise unknown("kind of model", shape.kind, KINDS)
+    """A fresh model; its weights are a function of the seed. Raises ConfigError for sizes that do not fit."""
     vocab = tokenizer.vocab_size
     body = {
         "width": shape.width,
@@ -41,14 +37,8 @@ def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> La
         if shape.kind == "ar":
             config = TransformerConfig(num_inputs=vocab, num_outputs=vocab, block_size=1, **body)  # type: ignore[arg-type]
             return AutoregressiveLM(Transformer(config), bos_id=tokenizer.eos_id, tokenizer=tokenizer)
-        if shape.process not in PROCESSES:
-            raise unknown("process", shape.process, PROCESSES)
-        if shape.schedule not in SCHEDULES:
-            raise unknown("noise schedule", shape.schedule, SCHEDULES)
         process = PROCESSES[shape.process](vocab_size=vocab, schedule=SCHEDULES[shape.schedule]())
         sedd = shape.kind == "sedd"
-        if not sedd and not process.commits:
-            raise ConfigError(f"kind 'mdlm' needs the absorbing process, got {shape.process!r}", "use kind=sedd")
         config = TransformerConfig(
             num_inputs=process.num_states, num_outputs=process.num_states,
             cond_dim=shape.cond_dim if sedd else None, **body,  # type: ignore[arg-type]
@@ -66,40 +56,61 @@ def start(
     *,
     say: Say = lambda words: None,
 ) -> LanguageModel:
-    """Begin a run in `out`, which must be new or empty. Returns the trained model, averaged weights in place."""
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"the output folder {out} is not empty", "give --resume to go on with it, or another folder")
-    data = prepare(run.data, run.model.length, say=say)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", run.as_json())
-    return _go(run, data, out, resume=False, say=say)
+    """Begin a run in `out`, which must be new or empty. Returns the trained model, averaged weights in place.
+
+    Many processes may call it at once, as `accelerate launch` or `torchrun` starts them: the first prepares the
+    data and writes. Raises ConfigError, DataError or AssetError before anything is written.
+    """
+    ranks = accelerator()
+    with ranks.main_process_first():
+        if ranks.is_main_process:
+            _check_new(out)
+        data = prepare(run.data, run.model.length, say=say if ranks.is_main_process else _silent)
+    return _go(run, data, out, resume=False, say=say if ranks.is_main_process else _silent)
 
 
 def resume(
     out: Path, *, change: Callable[[Run], Run] = lambda run: run, say: Say = lambda words: None
 ) -> LanguageModel:
-    """Go on with the run in `out`; `change` may alter its settings first, the number of steps for one."""
+    """Go on with the run in `out`; `change` may alter its settings first, the number of steps for one.
+
+    Settings that do not fit the run's checkpoints raise CheckpointError, and are not written down.
+    """
     if not (out / "config.json").exists():
         raise ConfigError(f"{out} holds no run to resume: no config.json in it", "start one without --resume")
     run = change(from_json(read_json(out / "config.json")))
-    data = prepare(run.data, run.model.length, say=say)
-    write_json(out / "config.json", run.as_json())
-    return _go(run, data, out, resume=True, say=say)
+    ranks = accelerator()
+    with ranks.main_process_first():
+        data = prepare(run.data, run.model.length, say=say if ranks.is_main_process else _silent)
+    return _go(run, data, out, resume=True, say=say if ranks.is_main_process else _silent)
+
+
+def _silent(words: str) -> None:
+    """What the other ranks say."""
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"the output {out} is a file", "name a new or empty folder")
+    # a process killed while it wrote its first file leaves that file's temporary name, and no run
+    if out.exists() and any(not path.name.startswith(".config.json.") for path in out.iterdir()):
+        raise ConfigError(f"the output folder {out} is not empty", "give --resume to go on with it, or another folder")
 
 
 def _go(run: Run, data: Prepared, out: Path, *, resume: bool, say: Say) -> LanguageModel:
     model = build_model(run.model, data.tokenizer, seed=run.train.seed)
     model.card = {"recipe": run.name, "data": data.info, "batch_size": run.batch_size}
+    if isinstance(model, DiffusionLM):
+        model.unigram = data.unigram()
     say(f"{run.name}: {model.net.num_parameters:,} parameters, {run.train.steps:,} steps of {run.batch_size} rows")
     loader = Loader(data.train, global_batch=run.batch_size, seed=run.train.seed)
     held = data.spread_heldout(run.data.heldout_rows)
-    unigram = data.unigram()
 
     def evaluate(current: LanguageModel) -> dict[str, float]:
-        bound = log_likelihood(current, held, times_per_row=4, seed=run.train.seed, unigram=unigram)
+        bound = log_likelihood(current, held, times_per_row=4, seed=run.train.seed)
         return {"heldout_nats": bound.nats_per_token, "heldout_stderr": bound.stderr}
 
-    train(model, loader, run.train, out, resume=resume, evaluate=evaluate if run.train.eval_every else None)
+    train(model, loader, run.train, out, resume=resume, evaluate=evaluate, config=run.as_json())
     return model
 
 

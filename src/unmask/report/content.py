@@ -12,7 +12,10 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """One text that a model wrote from nothing. seconds and nfe are those of the whole batch of `batch` texts."""
+    """One text that a model wrote from nothing. seconds and nfe are those of the whole batch of `batch` texts.
+
+    rule and reads: which rule sampled which model, as in `unmask.sampling.Sample`.
+    """
 
     model: str
     text: str
@@ -22,6 +25,7 @@ class Written:
     seed: int | None
     steps: int | None = None
     rule: str = ""
+    reads: str = ""
     top_p: float = 1.0
     temperature: float = 1.0
 
@@ -44,6 +48,8 @@ class Fill:
     steps: int
     nfe: int
     seed: int | None
+    rule: str = ""
+    reads: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,7 @@ def large(value: float) -> str:
     """A count in short: `8.1 million`, `61.4 million`, `4,096`."""
     for size, word in ((1e9, "billion"), (1e6, "million")):
         if value >= size:
-            return f"{value / size:.3g} {word}"
+            return f"{value / size:.{1 if value < 100 * size else 0}f} {word}"
     return f"{round(value):,}"
 
 

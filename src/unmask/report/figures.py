@@ -20,13 +20,13 @@ VARIABLES = {
     INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--card)",
     DIFFUSION: "var(--diffusion)", AUTOREGRESSIVE: "var(--autoregressive)",
 }  # fmt: skip
-WIDTH = 5.6  # inches; 403 units of the SVG, which the page shows between 340 and 620 pixels wide
+WIDTH = 4.7  # inches: 338 units of the SVG, which the page shows between 300 and 520 pixels wide
 STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "unmask", "font.family": "sans-serif", "font.size": 9.5,
+    "svg.fonttype": "none", "svg.hashsalt": "unmask", "font.family": "sans-serif", "font.size": 10.2,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "axes.linewidth": 0.8,
     "axes.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7, "axes.labelsize": 9.5,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7, "axes.labelsize": 10.2,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 10.2, "ytick.labelsize": 10.2,
     "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
     "lines.linewidth": 1.8, "legend.frameon": False, "figure.facecolor": "none", "axes.unicode_minus": True,
 }  # fmt: skip
@@ -62,7 +62,7 @@ def _figure(height: float, made: list[Html], name: str, alt: str) -> Iterator[An
 def inline(svg: str, name: str, alt: str) -> Html:
     """An SVG document as an element of a page: named, with the page's colours, no metadata and no id used twice."""
     body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", body, flags=re.DOTALL)
     body = (
         re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", body[: body.index(">")])
         + body[body.index(">") :]
@@ -93,7 +93,7 @@ def likelihood(report: Report) -> Html | None:
     with _figure(0.62 + 0.52 * len(shown), made, "likelihood", f"Nats per token, lower is better. {said}.") as axes:
         for place, (_, row, colour, solid) in enumerate(shown):
             axes.errorbar(
-                row.value, place, xerr=2 * (row.stderr or 0), fmt="o", markersize=8, color=colour, elinewidth=2,
+                row.value, place, xerr=2 * (row.stderr or 0), fmt="o", markersize=7, color=colour, elinewidth=2,
                 capsize=4, capthick=2, markerfacecolor=colour if solid else PAPER, markeredgecolor=colour,
                 markeredgewidth=1.8,
             )  # fmt: skip
@@ -120,7 +120,7 @@ def curves(report: Report) -> Html | None:
     ]
     made: list[Html] = []
     alt = f"Nats per token against tokens seen in training. Last held-out values. {'; '.join(last)}."
-    with _figure(2.9, made, "curves", alt) as axes:
+    with _figure(2.8, made, "curves", alt) as axes:
         for name, points in drawn.items():
             colour = DIFFUSION if name == report.diffusion else AUTOREGRESSIVE
             _curve(axes, points, colour)
@@ -128,7 +128,7 @@ def curves(report: Report) -> Html | None:
             axes.plot(*held, "o-", color=colour, markersize=4, label=name)
         _clip_start(axes, drawn.values())
         axes.set_xlabel("million tokens seen")
-        axes.set_title("nats per token", loc="left", fontsize=9.5, color=MUTED)
+        axes.set_title("nats per token", loc="left", fontsize=10.2, color=MUTED)
         axes.legend(loc="upper right", handlelength=1.4)
         axes.set_xlim(left=0)
     return made[0]
@@ -162,11 +162,11 @@ def _last_heldout(points: Sequence[Mapping[str, float]]) -> float:
 
 def timing(report: Report) -> Html | None:
     """Seconds for one sequence: a bar for each number of steps and one for the autoregressive model."""
-    rows = [(timing_label(t, report), t) for t in report.timings if math.isfinite(t.row.value)]
+    rows = [(timing_label(t), t) for t in report.timings if math.isfinite(t.row.value)]
     if not rows:
         return None
     said = "; ".join(f"{label}: {seconds(t.row.value)}" for label, t in rows)
-    longest = max(t.row.value for _, t in rows)
+    longest = max(t.row.value + 2 * (t.row.stderr or 0) for _, t in rows)
     made: list[Html] = []
     with _figure(0.62 + 0.36 * len(rows), made, "timing", f"Seconds for one sequence. {said}.") as axes:
         for place, (_, timed) in enumerate(rows):
@@ -182,12 +182,12 @@ def timing(report: Report) -> Html | None:
             )  # fmt: skip
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], color=INK)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(0, 1.2 * longest)
+        axes.set_xlim(0, 1.22 * longest)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("seconds for one sequence, alone (shorter is faster)")
+        axes.set_xlabel("seconds for one sequence (shorter is faster)")
     return made[0]
 
 
-def timing_label(timed: Timed, report: Report) -> str:
+def timing_label(timed: Timed) -> str:
     """`SEDD, 64 steps`, or `AR, key-value cache`."""
     return f"{timed.row.model}, " + (f"{timed.steps} steps" if timed.steps is not None else "key-value cache")

@@ -18,7 +18,7 @@ class Html(str):
 Child = str | Iterable["str | None"] | None
 
 
-def tag(name: str, *children: Child, **attributes: str | int | bool | None) -> Html:
+def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
     """An element. Children are text, which is escaped, or Html, or lists of them; None is left out.
 
     Attributes: `class_` and `for_` lose their underscore, other underscores become hyphens; None and False are left

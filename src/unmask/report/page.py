@@ -1,40 +1,31 @@
 """The page: one HTML file that asks for nothing else. What it shows is the report; every text in it is escaped."""
 
+from collections.abc import Callable
 from importlib.resources import files
 
 from unmask.report import figures, sections, words
 from unmask.report.content import Report
-from unmask.report.digits import number, with_error
+from unmask.report.digits import ABSENT, with_error
 from unmask.report.html import Html, join, tag
 
 # Nothing may be fetched and nothing may run, whatever a model has written.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-SECTIONS = (
-    ("likelihood", "How well each model predicts unseen text", sections.likelihood),
-    ("samples", "What each model writes", sections.samples),
-    ("fills", "Filling gaps", sections.fills),
-    ("curves", "How they learned", sections.curves),
-    ("timing", "How long one sequence takes", sections.timing),
-    ("models", "The two models", sections.models),
-    ("provenance", "Where these numbers come from", sections.provenance),
-)
-SHORT = {
-    "likelihood": "Likelihood", "samples": "Samples", "fills": "Gaps", "curves": "Training", "timing": "Speed",
-    "models": "Models", "provenance": "Provenance",
-}  # fmt: skip
+SECTIONS: dict[str, tuple[str, str, Callable[[Report], Html]]] = {
+    "likelihood": ("Likelihood", "How well each model predicts unseen text", sections.likelihood),
+    "samples": ("Samples", "What each model writes", sections.samples),
+    "fills": ("Gaps", "Filling gaps", sections.fills),
+    "curves": ("Training", "How they learned", sections.curves),
+    "timing": ("Speed", "How long one sequence takes", sections.timing),
+    "models": ("Models", "The two models", sections.models),
+    "provenance": ("Provenance", "Where these numbers come from", sections.provenance),
+}
 
 
 def page(report: Report) -> str:
     """The whole page. Raises ConfigError where matplotlib, which draws the figures, is not installed."""
     figures.require()
-    body = [
-        tag(
-            "section", tag("h2", tag("span", str(index), class_="count"), " ", heading, id=f"{name}-heading"), make(report),
-            id=name, aria_labelledby=f"{name}-heading",
-        )
-        for index, (name, heading, make) in enumerate(SECTIONS, 1)
-    ]  # fmt: skip
-    links = [tag("li", tag("a", SHORT[name], href=f"#{name}")) for name, _, _ in SECTIONS]
+    body = [_section(report, index, name) for index, name in enumerate(SECTIONS, 1)]
+    links = [tag("li", tag("a", short, href=f"#{name}")) for name, (short, _, _) in SECTIONS.items()]
     whole = tag(
         "html",
         _head(report),
@@ -49,6 +40,13 @@ def page(report: Report) -> str:
         lang="en",
     )
     return f"<!doctype html>\n{whole}\n"
+
+
+def _section(report: Report, index: int, name: str) -> Html:
+    _, heading, make = SECTIONS[name]
+    count = tag("span", str(index), class_="count")
+    title = tag("h2", count, " ", heading, id=f"{name}-heading")
+    return tag("section", title, make(report), id=name, aria_labelledby=f"{name}-heading")
 
 
 def _head(report: Report) -> Html:
@@ -88,8 +86,7 @@ def _tile(report: Report, model: str) -> Html:
         "div",
         tag("p", model, class_="name"),
         tag(
-            "p", tag("span", mark, class_="bound"), number(row.value, row.stderr) if row else "–",
-            tag("span", f" ± {number(row.stderr)}" if row and row.stderr else "", class_="pm"), class_="big",
+            "p", tag("span", mark, class_="bound"), sections.value(row) if row else ABSENT, class_="big"
         ),
         tag("p", f"perplexity, {'upper bound' if ours else 'exact'}", class_="what"),
         tag("p", f"{mark}{small}", class_="what"),

@@ -1,17 +1,18 @@
 """The sections of the page, each a function of the report."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from unmask.evaluation.results import Row
-from unmask.report import figures
-from unmask.report.content import Card, Fill, Report, Written
-from unmask.report.digits import ABSENT, number, row_value, seconds, with_error
+from unmask.report import figures, words
+from unmask.report.content import Fill, Report, Written
+from unmask.report.digits import ABSENT, large, number, row_value, seconds, with_error
 from unmask.report.html import Html, join, table, tag
 from unmask.text.tokenizers import EOS
 
+BLANKS = re.compile(r"\s*\n\s*\n\s*")
 GAP = re.compile(r"\[MASK(?::(\d+))?\]")
 QUANTITIES = (
     ("nats_per_token", "Nats per token"),
@@ -50,20 +51,28 @@ def likelihood(report: Report) -> Html:
                 numeric=(1,),
             )
         )
-    parts = [(label, _cell(report, name, ours)) for name, label in PARTS if report.find(name, ours)]
+    parts = [(label, _part(report, name)) for name, label in PARTS if report.find(name, ours)]
     if parts:
-        parts.append(("Sum", _cell(report, "nats_per_token", ours, "≤ ")))
+        parts.append(("Sum", _part(report, "nats_per_token", "≤ ")))
         caption = f"Parts of {ours}'s bound, nats per token."
         narrow.append(table(caption, ["Part", "Nats per token"], parts, numeric=(1,)))
-    return join(
-        _figure(
-            figures.likelihood(report),
-            "Nats per token on held-out rows; bars are two standard errors. Filled: what may be compared. Hollow: the "
-            "papers' quantity, which leaves out the reconstruction and the prior.",
-        ),
-        wide,
-        tag("div", narrow, class_="pair"),
+    figure = _figure(
+        figures.likelihood(report),
+        "Nats per token on held-out rows; bars are two standard errors. Filled: what may be compared. Hollow: the "
+        "papers' quantity, which leaves out the reconstruction and the prior.",
     )
+    return join(_pair(figure, wide), _pair(*narrow))
+
+
+def _pair(*parts: Html | None) -> Html:
+    """Parts side by side where there is room."""
+    return tag("div", parts, class_="pair")
+
+
+def _part(report: Report, name: str, mark: str = "") -> Html:
+    """A part of the bound: all parts to the same four decimals, so that they can be seen to add up."""
+    row = report.find(name, report.diffusion)
+    return join(ABSENT) if row is None else join(mark, number(row.value, 1e-3), _letter(report, row))
 
 
 def _cell(report: Report, name: str, model: str, mark: str = "") -> Html:
@@ -71,12 +80,13 @@ def _cell(report: Report, name: str, model: str, mark: str = "") -> Html:
     row = report.find(name, model)
     if row is None:
         return join(ABSENT)
-    return join(mark, _value(row), _letter(report, row))
+    return join(mark, value(row, _letter(report, row)))
 
 
-def _value(row: Row) -> Html:
-    value, _, error = row_value(row).partition(" ± ")
-    return join(value, tag("span", f" ± {error}", class_="pm") if error else None)
+def value(row: Row, after: Html | None = None) -> Html:
+    """The value of a row, its error in a quieter tone, `after` not to be parted from them."""
+    rounded, _, error = row_value(row).partition(" ± ")
+    return join(rounded, tag("span", f" ± {error}", after, class_="pm") if error else after)
 
 
 def _letter(report: Report, row: Row) -> Html:
@@ -95,8 +105,11 @@ def samples(report: Report) -> Html:
     def key(text: Written) -> tuple[Any, ...]:
         return text.model, text.steps, text.top_p, text.temperature
 
-    cards = [_sample_card(report, list(texts)) for _, texts in groupby(report.samples, key)]
-    if not cards:
+    columns = [
+        tag("div", [_sample_card(report, list(texts)) for _, texts in groupby(own, key)], class_="column")
+        for _, own in groupby(report.samples, lambda text: text.model)
+    ]
+    if not columns:
         return tag("p", "No samples were drawn.", class_="absent")
     return join(
         tag(
@@ -105,7 +118,7 @@ def samples(report: Report) -> Html:
             "A grey mark stands where a model ended one document and began the next.",
             class_="note",
         ),
-        tag("div", cards, class_="cards"),
+        tag("div", columns, class_="cards"),
     )
 
 
@@ -118,7 +131,8 @@ def _sample_card(report: Report, texts: Sequence[Written]) -> Html:
     how += [f"temperature {first.temperature:g}" if first.temperature != 1 else ""]
     batch = f"a batch of {first.batch}" if first.batch > 1 else "one text"
     evaluations = f"{first.nfe:,} evaluations of the network"
-    facts = f"{evaluations}, {seconds(first.seconds)} for {batch}" + (f", {first.rule}" if ours and first.rule else "")
+    how_made = words.how_sampled(first.rule, first.reads)
+    facts = ", ".join(part for part in (evaluations, f"{seconds(first.seconds)} for {batch}", how_made) if part)
     more = None
     if len(texts) > 1:
         inner = [tag("blockquote", _text(text.text)) for text in texts[1:]]
@@ -140,7 +154,7 @@ def _text(text: str) -> Html:
     for piece in text.split(EOS):
         if pieces:
             pieces.append(tag("span", "end of document", class_="end"))
-        pieces.append(join(piece.strip("\n")))
+        pieces.append(join(BLANKS.sub("\n\n", piece.strip())))
     return join(pieces)
 
 
@@ -152,8 +166,8 @@ def fills(report: Report) -> Html:
     return join(
         tag(
             "p",
-            f"What stands on both sides of a gap is given and stays as it is; {report.diffusion} writes the marked words "
-            "to fit both. A model that writes from left to right has no direct way to do this.",
+            f"What stands on both sides of a gap is given and stays as it is; {report.diffusion} writes the marked "
+            "words to fit both. A model that writes from left to right has no direct way to do this.",
             class_="note",
         ),
         groups,
@@ -168,17 +182,25 @@ def _template(template: str, found: Sequence[Fill]) -> Html:
         pieces += [template[place : match.start()], tag("span", f"{count} token{'s' * (count > 1)}", class_="gap")]
         place = match.end()
     first = found[0]
+    facts = [f"{first.steps} steps", f"{first.nfe} evaluations of the network"]
+    facts += [words.how_sampled(first.rule, first.reads), f"seed {first.seed}"]
     return tag(
         "div",
         tag("p", join(pieces, template[place:]), class_="template"),
         tag("ol", [tag("li", _spans(fill)) for fill in found]),
-        tag("p", f"{first.steps} steps, {first.nfe} evaluations of the network, seed {first.seed}.", class_="facts"),
+        tag("p", ", ".join(part for part in facts if part), class_="facts"),
         class_="fill",
     )
 
 
 def _spans(fill: Fill) -> Html:
-    return join([tag("mark", _text(s.text)) if s.filled else _text(s.text) for s in fill.spans])
+    return join([tag("mark", _piece(s.text)) if s.filled else _piece(s.text) for s in fill.spans])
+
+
+def _piece(text: str) -> Html:
+    """A part of a line: ends of documents marked, line breaks as spaces."""
+    end = tag("span", "end of document", class_="end")
+    return join([join(end if i else None, part.replace("\n", " ")) for i, part in enumerate(text.split(EOS))])
 
 
 def curves(report: Report) -> Html:
@@ -186,77 +208,74 @@ def curves(report: Report) -> Html:
     figure = figures.curves(report)
     if figure is None:
         return tag("p", "The model cards hold no training curves.", class_="absent")
-    body = []
-    for name, points in report.curves.items():
-        held = [p for p in points if p.get("heldout_nats") is not None]
-        if not points:
-            continue
-        body.append(
-            (
-                name, number(points[-1].get("step")), number(points[-1]["tokens"] / 1e6, 0.5),
-                number(points[-1].get("loss"), 0.005),
-                with_error(held[-1]["heldout_nats"], held[-1].get("heldout_stderr")) if held else ABSENT,
-            )
-        )  # fmt: skip
+    names = [name for name, points in report.curves.items() if points]
+    ends = [_end(report.curves[name]) for name in names]
+    body = [(label, *(end[label] for end in ends)) for label in ends[0]]
     caption = (
         f"Thin: the training loss. Points: held-out rows, averaged weights. {report.autoregressive}'s is exact; "
         f"{report.diffusion}'s is a noisy estimate of its bound while training and the full bound at the points. The "
         f"first steps leave the figure at the top."
     )
-    head = ["Model", "Steps", "Million tokens seen", "Last training loss", "Last held-out value"]
-    return join(
-        _figure(figure, caption),
-        table("Where the curves end, nats per token.", head, body, numeric=(1, 2, 3, 4)),
-    )
+    ending = table("Where the curves end; losses in nats per token.", ["", *names], body, numeric=(1, 2))
+    return _pair(_figure(figure, caption), ending)
+
+
+def _end(points: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """The last values of a curve, by label."""
+    held = [p for p in points if p.get("heldout_nats") is not None]
+    losses = [p["loss"] for p in points if p.get("loss") is not None]
+    return {
+        "Steps": number(points[-1].get("step")),
+        "Tokens seen": large(points[-1]["tokens"]),
+        "Last training loss": number(losses[-1], 0.05) if losses else ABSENT,
+        "Last held-out value": with_error(held[-1]["heldout_nats"], held[-1].get("heldout_stderr")) if held else ABSENT,
+    }
 
 
 def timing(report: Report) -> Html:
     """The figure and the table of seconds for one sequence."""
     body = [
-        (
-            figures.timing_label(timed, report), join(_value(timed.row), _letter(report, timed.row)),
-            number(timed.row.n), timed.row.note,
-        )
+        (figures.timing_label(timed), value(timed.row, _letter(report, timed.row)), number(timed.row.n))
         for timed in report.timings
-    ]  # fmt: skip
+    ]
     if not body:
         return tag("p", "Nothing was timed.", class_="absent")
     caption = (
         f"Wall-clock seconds for one sequence, batch of 1, on the machine named below; lines are two standard errors. "
-        f"{report.diffusion}'s time grows with the number of steps, {report.autoregressive}'s with the length of the text."
+        f"{report.diffusion}'s time grows with the steps, {report.autoregressive}'s with the length of the text."
     )
-    return join(
-        _figure(figures.timing(report), caption),
-        table(
-            "Seconds for one sequence: mean of the repeats.",
-            ["Model", "Seconds", "Repeats", "Fastest"],
-            body,
-            numeric=(1, 2),
-        ),
-    )
+    head = ["Model", "Seconds", "Repeats"]
+    means = table("Seconds for one sequence, mean of the repeats.", head, body, numeric=(1, 2))
+    return _pair(_figure(figures.timing(report), caption), means)
 
 
 def models(report: Report) -> Html:
-    """Key facts side by side."""
+    """Key facts: where the two differ, and what they share."""
     labels = list(dict.fromkeys(label for card in report.cards for label in card.facts))
-    body = [(label, *(card.facts.get(label, ABSENT) for card in report.cards)) for label in labels]
-    head = ["", *(_heading(card) for card in report.cards)]
-    return tag("div", table("Key facts of the two models, from their cards.", head, body), class_="wordy")
-
-
-def _heading(card: Card) -> str:
-    return f"{card.model} ({card.kind})"
+    rows = {label: [card.facts.get(label, ABSENT) for card in report.cards] for label in labels}
+    shared = [(label, texts[0]) for label, texts in rows.items() if len(set(texts)) == 1]
+    apart = [(label, *texts) for label, texts in rows.items() if len(set(texts)) > 1]
+    head = ["", *(f"{card.model} ({card.kind})" for card in report.cards)]
+    return tag(
+        "div",
+        _pair(
+            table("Where they differ.", head, apart) if apart else None,
+            table("What they share.", ["", "Both"], shared) if shared else None,
+        ),
+        class_="wordy",
+    )
 
 
 def provenance(report: Report) -> Html:
     """Version, machine and seed; what each protocol is; every row with its letter; what was left out."""
     said = report.provenance
     labels = {
-        "unmask": "Version", "commit": "Commit", "date": "Date", "machine": "Machine", "python": "Python",
+        "unmask": "Version", "commit": "Commit", "machine": "Machine", "python": "Python",
         "torch": "PyTorch", "settings_hash": "Settings hash",
     }  # fmt: skip
     facts = [(label, str(said.get(key) or ABSENT)) for key, label in labels.items()]
-    facts += [(key.replace("_", " ").capitalize(), str(value)) for key, value in said.get("settings", {}).items()]
+    facts.insert(2, ("Date", str(said.get("date", ABSENT)).replace("T", " ").replace("+00:00", " UTC")))
+    facts += [(_label(key), str(value)) for key, value in said.get("settings", {}).items() if value not in ("", None)]
     protocols = [
         tag("div", tag("dt", letter), tag("dd", protocol), id=f"protocol-{letter}")
         for protocol, letter in report.protocols().items()
@@ -272,6 +291,10 @@ def provenance(report: Report) -> Html:
     )
 
 
+def _label(key: str) -> str:
+    return key.replace("_", " ").replace("heldout", "held-out").capitalize()
+
+
 def _definitions(facts: Iterable[tuple[str, str]]) -> Html:
     return tag("dl", [tag("div", tag("dt", label), tag("dd", value)) for label, value in facts], class_="facts-list")
 
@@ -280,7 +303,7 @@ def _every_row(report: Report) -> Html:
     letters = report.protocols()
     body = [
         (
-            row.model, row.name.replace("_", " "), _value(row), row.unit, number(row.n),
+            row.model, _label(row.name), value(row), row.unit, number(row.n),
             ABSENT if row.seed is None else str(row.seed), letters[row.protocol],
         )
         for row in report.all_rows()

@@ -6,7 +6,7 @@ from typing import Any
 
 from unmask.evaluation.results import Row
 from unmask.report.content import Report
-from unmask.report.digits import number, with_error
+from unmask.report.digits import large, with_error
 
 SURE = 2.0  # standard errors beyond which a difference counts as one
 
@@ -14,7 +14,7 @@ SURE = 2.0  # standard errors beyond which a difference counts as one
 def verdict(report: Report) -> str:
     """Which model gives the held-out text the higher probability, by the full bound, and how sure that is."""
     bound, exact = (report.find("nats_per_token", m) for m in (report.diffusion, report.autoregressive))
-    gap = report.find("nats_difference", difference_name(report))
+    gap = report.find("nats_difference", difference_name(report.diffusion, report.autoregressive))
     if bound is None or exact is None or gap is None:
         return "The two models were not measured on the same rows, so there is no verdict."
     opening = (
@@ -24,9 +24,9 @@ def verdict(report: Report) -> str:
     return " ".join(part for part in (opening, _standing(report, gap), _paper(report, gap)) if part)
 
 
-def difference_name(report: Report) -> str:
+def difference_name(diffusion: str, autoregressive: str) -> str:
     """The `model` of rows that hold a difference of the two."""
-    return f"{report.diffusion} − {report.autoregressive}"
+    return f"{diffusion} − {autoregressive}"
 
 
 def _standing(report: Report, gap: Row) -> str:
@@ -73,37 +73,41 @@ def _paper(report: Report, gap: Row) -> str:
     return f"{said}, and it would put the two in the other order." if flipped else f"{said}."
 
 
-def lede(cards: Sequence[Mapping[str, Any]], sizes: Sequence[int], names: Sequence[str], rows: int, length: int) -> str:
+READS = {"score": "raw scores", "p0": "normalized p(x0)", "next": "the next token"}
+
+
+def how_sampled(rule: str, reads: str) -> str:
+    """`tweedie rule, raw scores`; nothing for a model that writes from left to right."""
+    return f"{rule} rule, {READS.get(reads, reads)}" if rule and reads != "next" else ""
+
+
+def lede(cards: Sequence[Mapping[str, Any]], sizes: Sequence[int], names: Sequence[str], text: str, length: int) -> str:
     """What is compared, in plain words. cards and sizes: of the diffusion model, then of the autoregressive one.
 
-    It says `the same` only of what the cards show to be the same.
+    text: what is measured on, `128 rows of held-out text`. length: of a canvas. It says `the same` only of what the cards show to be the same.
     """
     first, second = cards
-    size = f"{_millions(sizes[0])} and {_millions(sizes[1])} million parameters"
+    size = f"{large(sizes[0])} and {large(sizes[1])} parameters"
     data = first.get("data") is not None and first.get("data") == second.get("data")
     fed = data and first.get("batch_size") == second.get("batch_size") and _last(first) == _last(second)
     if fed and _last(first):
-        taught = f"trained on the same {number(_last(first) / 1e6, 0.5)} million tokens"
+        taught = f"trained on the same {large(_last(first))} tokens"
     elif data:
         taught = "trained on the same corpus"
     else:
         taught = "trained apart: their cards do not say that they saw the same text"
     return (
-        f"Two language models of {size} were {taught}. {names[1]} writes from left to right, one token at a time. "
-        f"{names[0]}, a diffusion model, starts from {length} hidden tokens and uncovers them in any order, many at a "
-        f"time, in as many steps as one likes; so it can also fill gaps in the middle of a text. This page asks both "
-        f"the same question, how probable they find {rows} rows of text that neither was trained on, shows what they "
-        f"write, and says how long it takes."
+        f"Two language models of {size} were {taught}. {names[1]}, an autoregressive model, writes from left to right, "
+        f"one token at a time. {names[0]}, a diffusion model, starts from {length} hidden tokens and uncovers them in "
+        f"any order, many at a time, in as many steps as one likes; so it can also fill gaps in the middle of a text. "
+        f"This page asks both the same question, how probable they find {text}, shows what they write, and says "
+        f"how long it takes."
     )
 
 
 def _last(card: Mapping[str, Any]) -> float:
     """Tokens seen at the end of training, 0 where the card does not say."""
     return float(max((point.get("tokens", 0) for point in card.get("curves", [])), default=0))
-
-
-def _millions(count: int) -> str:
-    return number(count / 1e6, 0.5 if count >= 1e7 else 0.05)
 
 
 def _pm(row: Row) -> str:
@@ -113,7 +117,7 @@ def _pm(row: Row) -> str:
 def _percent(nats: float) -> str:
     """How much higher a perplexity is, for so many nats."""
     factor = math.exp(min(nats, 700.0))
-    return f"{number(factor)} times" if factor >= 3 else f"{100 * (factor - 1):.{0 if factor > 1.095 else 1}f} %"
+    return f"{factor:.3g} times" if factor >= 3 else f"{100 * (factor - 1):.{0 if factor > 1.095 else 1}f} %"
 
 
 def _rows(gap: Row) -> str:

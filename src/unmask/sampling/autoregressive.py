@@ -11,7 +11,7 @@ from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import EXACT, Draws, keyed, widest
-from unmask.sampling.loop import Sample, check_canvas, reshaping
+from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
 
@@ -30,6 +30,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     first_sample: int = 0,
     use_cache: bool = True,
     stop_at_eos: bool = False,
+    progress: Progress | None = None,
 ) -> Sample:
     """Write the canvas to its end, one token a step, given the tokens before it.
 
@@ -37,7 +38,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     the bos token that the model reads first is not counted. temperature (0 is greedy), top_p, top_k, min_p, seed,
     generator, draws and first_sample as in `denoise`. use_cache: keep keys and values instead of reading everything
     again for each token; the tokens are the same. stop_at_eos: the tokens after the first new eos are eos, and the
-    run ends when all rows have one.
+    run ends when all rows have one. progress: told, after every token, how many are written, and of how many.
     Raises ConfigError for a canvas that gives tokens after a gap, one longer than the context, and as `denoise`.
     """
     begun = time.perf_counter()
@@ -53,7 +54,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     eos = model.tokenizer.eos_id if stop_at_eos and model.tokenizer is not None else None
     reshape = reshaping(temperature, top_p, top_k, min_p)
     chance = keyed(given.batch, model.device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, use_cache)
+    tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, use_cache, progress)
     return Sample(
         tokens=tokens.clone(), nfe=nfe, steps=nfe, seconds=time.perf_counter() - begun, clipped_mass=0.0,
         rule="autoregressive", reads="next", draws=draws, seed=chance.seed,
@@ -80,6 +81,7 @@ def _write(
     reshape: Transform | None,
     eos: int | None,
     use_cache: bool,
+    progress: Progress | None,
 ) -> tuple[Tensor, int]:
     """The tokens [B, L], and how often the network ran."""
     B, L = canvas.tokens.shape
@@ -99,6 +101,8 @@ def _write(
             new = torch.where(ended, eos, new)
             ended = ended | ((new == eos) & ~canvas.frozen[:, i])
         read[:, i + 1] = torch.where(canvas.frozen[:, i], canvas.tokens[:, i], new)
+        if progress is not None:
+            progress(i + 1 - start, L - start)
         if eos is not None and bool(ended.all()):
             read[:, i + 2 :] = eos
             break

@@ -16,7 +16,7 @@ from unmask.random import fold, uniform
 
 EXACT, RACE = "exact", "float32-race"
 DRAWS = (EXACT, RACE)
-BLOCK = 256
+ONE_LEVEL, BLOCK = 1024, 256
 
 
 def float_type(device: torch.device) -> torch.dtype:
@@ -57,28 +57,37 @@ def clipped(weights: Tensor) -> Tensor:
 def categorical(weights: Tensor, u: Tensor) -> Tensor:
     """Inverse CDF: index i with probability max(weights_i, 0) / sum, [N] int64 from weights [N, K], u [N] in [0, 1).
 
-    A function of the row and its u, so that rows can be drawn in any batch. Sums are float64, in two levels: blocks,
-    then inside the block. Without float64 (MPS) a block is summed in float32, all else is float64 on the CPU.
+    A function of the row and its u, so that rows can be drawn in any batch. Sums are float64; a long row is summed in
+    blocks, then inside the block. Without float64 (MPS) a block is summed in float32, all else in float64 on the CPU.
     Raises UnmaskError for a row that holds NaN or infinity, or nothing positive.
     """
-    if weights.shape[0] == 0:
+    N, K = weights.shape
+    if N == 0:
         return torch.zeros(0, dtype=torch.int64, device=weights.device)
     w = widest(weights).clamp(min=0)
-    w = F.pad(w, (0, -w.shape[1] % BLOCK)).reshape(len(w), -1, BLOCK)  # [N, M, BLOCK]
+    target = precise(u)
+    if K <= ONE_LEVEL:
+        fine = precise(w)
+        _check_laws(fine)
+        return _pick(fine, target.to(fine.device) * fine.cumsum(-1)[:, -1])[0].to(weights.device)
+    w = F.pad(w, (0, -K % BLOCK)).reshape(N, -1, BLOCK)
     coarse = precise(w.sum(-1))
-    total = coarse.sum(-1)
-    if not bool((torch.isfinite(total) & (total > 0)).all()):
-        bad = int((~(torch.isfinite(total) & (total > 0))).sum())
-        raise UnmaskError(
-            f"{bad} of {len(total)} laws to draw from hold NaN, infinity, or no mass at all",
-            "the network's output is not finite, or the numbers underflow: try float32 weights",
-        )
-    block, rest = _pick(coarse, precise(u).to(coarse.device) * coarse.cumsum(-1)[:, -1])
-    rows = torch.arange(len(w), device=w.device)
-    fine = precise(w[rows, block.to(w.device)])
-    share = rest / coarse[torch.arange(len(w), device=coarse.device), block]
-    inner, _ = _pick(fine, share * fine.sum(-1))
+    _check_laws(coarse)
+    rows = torch.arange(N, device=coarse.device)
+    block, rest = _pick(coarse, target.to(coarse.device) * coarse.cumsum(-1)[:, -1])
+    fine = precise(w[rows.to(w.device), block.to(w.device)])
+    inner, _ = _pick(fine, rest / coarse[rows, block] * fine.sum(-1))
     return (block * BLOCK + inner).to(weights.device)
+
+
+def _check_laws(weights: Tensor) -> None:
+    total = weights.sum(-1)
+    good = torch.isfinite(total) & (total > 0)
+    if not bool(good.all()):
+        raise UnmaskError(
+            f"{int((~good).sum())} of {len(good)} laws to draw from hold NaN, infinity, or no mass at all",
+            "the network's output is not finite or underflows: try float32 weights",
+        )
 
 
 def race(weights: Tensor, u: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The one denoising loop: it starts from the prior, clamps, yields, counts, and makes the last step to clean data."""
 
-import collections
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Literal, TypedDict, Unpack
 
 import torch
@@ -46,6 +46,9 @@ class Sample:
     reads: Reads | Literal["next"]
     draws: str
     seed: int | None
+
+
+Progress = Callable[[int, int], None]  # (done, in all)
 
 
 class Options(TypedDict, total=False):
@@ -148,7 +151,7 @@ class Denoising:
         if state.done and state.t == 0:
             return None
         after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
-        return dataclasses.replace(after, tokens=canvas.clamp(after.tokens), done=state.done or after.done)
+        return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
 
 
 def denoise(
@@ -184,11 +187,17 @@ def denoise(
     return Denoising(Run(model, canvas.to(device), chance, reshape), found)
 
 
-def fill(model: Model, canvas: Canvas, **options: Unpack[Options]) -> Sample:
-    """The last frame of `denoise`, with its accounts; the options are those of `denoise`."""
+def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
+    """The last frame of `denoise`, with its accounts; the options are those of `denoise`.
+
+    progress: told, after every move, the moves made and how many there will be at the pace that t falls.
+    """
     begun = time.perf_counter()
     running = denoise(model, canvas, **options)
-    last = collections.deque(running, maxlen=1)[0]
+    last = next(running)
+    for last in running:
+        if progress is not None and running.state is not None and last.t < 1:
+            progress(running.state.step, round(running.state.step / (1 - last.t)))
     state, draws = running.state, running.run.draws
     assert state is not None
     return Sample(

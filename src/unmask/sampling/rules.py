@@ -205,7 +205,7 @@ def chunks(at: Tensor, width: int) -> Iterator[Tensor]:
 
 
 def advance(run: Run, state: State, move: Move) -> State:
-    """Make a move: draw the tokens that may change, clamp the rest. Does not set `done`."""
+    """Make a move: draw the tokens that may change. Does not set `done`."""
     process = run.model.process
     at = ~run.canvas.frozen
     if process.commits:
@@ -224,7 +224,7 @@ def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State
         weights = move.law(run, prediction, state, part)
         lost += float(clipped(weights).sum())
         tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
-    return _count(run, state, tokens, lost, int(at.sum()))
+    return _count(state, tokens, lost, int(at.sum()))
 
 
 def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
@@ -253,14 +253,14 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         log_p = log_p if run.reshape is None else run.reshape(log_p)
         where = part.to(u.device)
         tokens[part] = run.draws.choose(log_p.exp(), u[where] / leave[where])
-    return _count(run, state, tokens, lost, int(at.sum()))
+    return _count(state, tokens, lost, int(at.sum()))
 
 
-def _count(run: Run, state: State, tokens: Tensor, lost: float, decisions: int) -> State:
-    """The state with new tokens, clamped, one evaluation of the network later."""
+def _count(state: State, tokens: Tensor, lost: float, decisions: int) -> State:
+    """The state with new tokens, one evaluation of the network later."""
     return dataclasses.replace(
         state,
-        tokens=run.canvas.clamp(tokens),
+        tokens=tokens,
         nfe=state.nfe + 1,
         clipped=state.clipped + lost,
         decisions=state.decisions + decisions,

@@ -47,7 +47,7 @@ def top_p(p: float) -> Transform:
         if p == 1:
             return log_p
         ordered, order = log_p.sort(stable=True, dim=-1, descending=True)
-        mass = wide(ordered).exp()
+        mass = wide(ordered).softmax(-1)
         before = mass.cumsum(-1) - mass
         keep = torch.zeros_like(log_p, dtype=torch.bool).scatter_(-1, order, before < p)
         return _kept(log_p, keep)

@@ -89,7 +89,7 @@ class Board:
             raise ConfigError(
                 "log_tensorboard is set, but TensorBoard is not installed", "pip install 'unmask[tensorboard]'"
             ) from None
-        self._writer: Any = SummaryWriter(str(folder), purge_step=after + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=after + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         """A point in each curve; the line's "step" is where."""

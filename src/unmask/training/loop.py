@@ -6,18 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from unmask import checkpoint
+from unmask.diffusion.times import wide
 from unmask.errors import CheckpointError, ConfigError, TrainingError
 from unmask.model import LanguageModel
 from unmask.nn.ema import EMA
 from unmask.text.loader import Loader
 from unmask.training import state
-from unmask.training.log import Reporter
+from unmask.training.log import Board, Reporter
 from unmask.training.objectives import Batch, Objective, objective
 from unmask.training.optim import OptimSettings, optimizers, rate_factor, set_rate
 
@@ -30,7 +31,13 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """How long, how, and how often to look. `micro_batch`: rows a rank reads at once (default: all of its share)."""
+    """How long, how, and how often to look.
+
+    micro_batch: rows a rank reads at once (default: all of its share); gradients are accumulated over them.
+    precision: "float32", or "bfloat16" for autocast, the weights staying float32. t_min: the earliest time of a
+    diffusion model's loss. log_every, eval_every (0: never) and save_every: steps. keep: checkpoints.
+    log_tensorboard: curves for TensorBoard in RUN/tensorboard as well.
+    """
 
     steps: int
     optim: OptimSettings = OptimSettings()
@@ -42,14 +49,33 @@ class TrainSettings:
     eval_every: int = 0
     save_every: int = 500
     keep: int = 2
+    log_tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps must be at least 1, got {self.steps}")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if min(self.log_every, self.save_every, self.keep) < 1 or (self.micro_batch or 1) < 1:
-            raise ConfigError("log_every, save_every, keep and micro_batch must be at least 1")
+        counts = {name: getattr(self, name) for name in ("log_every", "save_every", "keep", "micro_batch")}
+        if low := [f"{name}={value}" for name, value in counts.items() if value is not None and value < 1]:
+            raise ConfigError(f"{', '.join(counts)} must be at least 1, got {', '.join(low)}")
+        if self.eval_every < 0:
+            raise ConfigError(f"eval_every must be at least 0 (never), got {self.eval_every}")
+        if not 0 < self.t_min < 1:
+            raise ConfigError(f"t_min must be in (0, 1), got {self.t_min}", "the paper's is 1e-3")
+
+
+class Record(Protocol):
+    """Takes the lines of metrics.jsonl, each with "step"."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Take a line."""
+
+    def flush(self) -> None:
+        """Bring it to the disk."""
+
+    def close(self) -> None:
+        """No more lines come."""
 
 
 @dataclasses.dataclass
@@ -65,6 +91,13 @@ class _Run:
     settings: TrainSettings
     out: Path
     done: int = 0
+    records: tuple[Record, ...] = ()  # of the main rank
+
+    def write(self, line: dict[str, Any]) -> None:
+        """A line for the step that is done."""
+        with state.writing("the metrics", self.out):
+            for record in self.records:
+                record.write({"step": self.done} | line)
 
 
 def train(
@@ -75,105 +108,129 @@ def train(
     *,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    config: dict[str, Any] | None = None,
 ) -> Path:
-    """Train `model` in place on the rows of `loader`; returns RUN/model, the averaged weights.
+    """Train `model` in place on the rows of `loader`; returns RUN/model. At the end both are the averaged weights.
+
+    evaluate: called with the averaged weights in place every `eval_every` steps and after the last. config: what
+    RUN/config.json is to hold, written when all is known to fit.
 
     Resuming continues from the newest whole checkpoint in `out`, to the bit on the same machine, threads and
     ranks. Raises TrainingError for a loss that is not a number or a full disk, CheckpointError for the checkpoint
-    of another model.
+    of another model, ConfigError for settings that do not go together.
     """
-    accelerator = _accelerator(settings)
-    model.net.train().to(accelerator.device)
+    ranks = accelerator()
+    share, rest = divmod(loader.global_batch, ranks.num_processes)
+    if rest:
+        raise ConfigError(f"a batch of {loader.global_batch} rows does not split over {ranks.num_processes} ranks")
+    if not resume and state.checkpoints(out):
+        raise CheckpointError(f"{out} holds a run already", "resume it, or choose another folder")
+    model.net.train().to(ranks.device)
     goal = objective(model, seed=settings.seed, t_min=settings.t_min)
     run = _Run(
-        accelerator=accelerator, wrapped=accelerator.prepare_model(goal), goal=goal,
-        ema=EMA(model.net, settings.optim.ema), optims=optimizers(model.net, settings.optim),
-        loader=loader, settings=settings, out=out,
-    )  # fmt: skip
-    share, rest = divmod(loader.global_batch, accelerator.num_processes)
-    if rest:
-        raise ConfigError(
-            f"a batch of {loader.global_batch} rows does not split over {accelerator.num_processes} ranks"
-        )
+        accelerator=ranks,
+        wrapped=ranks.prepare_model(goal),
+        goal=goal,
+        ema=EMA(model.net, settings.optim.ema),
+        optims=optimizers(model.net, settings.optim),
+        loader=loader,
+        settings=settings,
+        out=out,
+    )
     if resume:
         _restore(run)
-    elif state.checkpoints(out):
-        raise CheckpointError(f"{out} holds a run already", "resume it, or choose another folder")
-    main = accelerator.is_main_process
-    metrics = state.Metrics(out / "metrics.jsonl", after=run.done) if main else None
     try:
-        with Reporter(start=run.done, steps=settings.steps, show=main) as reporter:
-            _steps(run, share, reporter, metrics, evaluate)
+        if ranks.is_main_process:
+            run.records = _open(run, config)
+        with Reporter(start=run.done, steps=settings.steps, show=ranks.is_main_process) as reporter:
+            _steps(run, share, reporter, evaluate)
     finally:
-        if metrics is not None:
-            metrics.close()
-    accelerator.wait_for_everyone()
+        for record in run.records:
+            record.close()
+    ranks.wait_for_everyone()
+    run.ema.copy_to(model.net)
     model.net.eval()
     return out / "model"
 
 
-def _accelerator(settings: TrainSettings) -> "Accelerator":
+def accelerator() -> "Accelerator":
+    """Accelerate's view of this process and the others: on the machine's accelerator, or the CPU.
+
+    Its own mixed precision stays off: it can be set only once a process, and autocast is all that is needed.
+    """
     from accelerate import Accelerator
 
-    bf16 = settings.precision == "bfloat16"
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=not torch.accelerator.is_available())
+    return Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
 
 
-def _steps(run: _Run, share: int, reporter: Reporter, metrics: state.Metrics | None, evaluate: Evaluate | None) -> None:
-    s, length = run.settings, run.loader.rows.shape[1]
-    total = torch.zeros((), dtype=torch.float64)
-    counted, clock = 0, time.monotonic()
+def _open(run: _Run, config: dict[str, Any] | None) -> tuple[Record, ...]:
+    """The run's folder, its config and its records."""
+    board = (Board(run.out / "tensorboard", after=run.done),) if run.settings.log_tensorboard else ()
+    with state.writing("the run's config and metrics", run.out):
+        run.out.mkdir(parents=True, exist_ok=True)
+        if config is not None:
+            checkpoint.write_json(run.out / "config.json", config)
+        return state.Metrics(run.out / "metrics.jsonl", after=run.done), *board
+
+
+def _steps(run: _Run, share: int, reporter: Reporter, evaluate: Evaluate | None) -> None:
+    s = run.settings
+    batch_tokens = run.loader.global_batch * run.loader.rows.shape[1]
+    since: list[tuple[Tensor, Tensor]] = []  # of every step since the last line: this rank's loss, the norm
+    clock = time.monotonic()
     while run.done < s.steps:
-        loss, norm = _step(run, share)
+        since.append(_step(run, share))
         run.done += 1
-        total, counted = total.to(loss.device) + loss, counted + 1
+        reporter.tick(run.done)
         last = run.done == s.steps
         saving = last or run.done % s.save_every == 0
         if saving or run.done % s.log_every == 0:
-            mean = float(run.accelerator.reduce(total, "sum")) / counted
-            if not math.isfinite(mean):
-                raise TrainingError(
-                    f"the loss is {mean} within the {counted} steps before step {run.done}",
-                    "resume from the last checkpoint with a smaller lr, or with precision=float32",
-                )
+            mean, norm = _means(run, since)
             now = time.monotonic()
-            speed = counted * run.loader.global_batch * length / (now - clock)
-            line = {
-                "step": run.done, "loss": mean, "lr": run.optims[0].param_groups[0]["lr"], "grad_norm": float(norm),
-                "tokens": run.done * run.loader.global_batch * length, "tokens_per_second": round(speed, 1),
-            }  # fmt: skip
-            if metrics is not None:
-                metrics.write(line)
+            speed = len(since) * batch_tokens / (now - clock)
+            line = {"loss": mean, "lr": run.optims[0].param_groups[0]["lr"], "grad_norm": norm}
+            run.write(line | {"tokens": run.done * batch_tokens, "tokens_per_second": round(speed, 1)})
             reporter.step(run.done, mean, speed)
-            total, counted, clock = torch.zeros((), dtype=torch.float64), 0, now
+            since, clock = [], now
         if evaluate is not None and s.eval_every and (last or run.done % s.eval_every == 0):
-            _evaluate(run, evaluate, reporter, metrics)
+            _evaluate(run, evaluate, reporter)
             clock = time.monotonic()
         if saving:
             _save(run)
             clock = time.monotonic()
 
 
+def _means(run: _Run, since: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """The mean loss of the last steps and the last gradient norm. Raises TrainingError naming the first bad step."""
+    losses = run.accelerator.reduce(torch.stack([loss for loss, _ in since]), "sum").tolist()
+    norms = torch.stack([norm for _, norm in since]).tolist()
+    for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=run.done - len(since) + 1):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingError(
+                f"the loss is {loss:.4g} and the gradient's norm {norm:.4g} at step {step}",
+                "resume from the last checkpoint with a smaller lr, or with precision=float32",
+            )
+    return sum(losses) / len(losses), norms[-1]
+
+
 def _step(run: _Run, share: int) -> tuple[Tensor, Tensor]:
-    """One optimizer step. Returns this rank's part of the mean loss (nats per token, float64) and the norm."""
-    accelerator, s = run.accelerator, run.settings
+    """One optimizer step. Returns this rank's part of the mean loss (nats per token) and the gradient's norm."""
+    ranks, s = run.accelerator, run.settings
     whole = run.loader.batch(run.done)
     tokens = whole.rows.numel()
-    world, first = accelerator.num_processes, accelerator.process_index * share
+    first = ranks.process_index * share
     size = min(s.micro_batch or share, share)
-    loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    loss = wide(torch.zeros((), device=ranks.device))
     for start in range(0, share, size):
         count = min(size, share - start)
-        batch = Batch.cut(whole, run.done, first + start, count, accelerator.device)
+        batch = Batch.cut(whole, run.done, first + start, count, ranks.device)
         last = start + count >= share
-        with contextlib.nullcontext() if last else accelerator.no_sync(run.wrapped):
-            with accelerator.autocast():
+        with contextlib.nullcontext() if last else ranks.no_sync(run.wrapped):
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
                 part = run.wrapped(batch) / tokens
-            accelerator.backward(part * world)  # data parallelism averages over ranks; the loss is a sum
-        loss += part.detach()
-    parameters = list(run.goal.net.parameters())
-    limit = s.optim.clip or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+            ranks.backward(part * ranks.num_processes)  # data parallelism averages over ranks; the loss is a sum
+        loss = loss + part.detach()
+    norm = torch.nn.utils.clip_grad_norm_(run.goal.net.parameters(), s.optim.clip or math.inf)
     set_rate(run.optims, rate_factor(s.optim, run.done, s.steps))
     for optimizer in run.optims:
         optimizer.step()
@@ -182,7 +239,7 @@ def _step(run: _Run, share: int) -> tuple[Tensor, Tensor]:
     return loss, norm
 
 
-def _evaluate(run: _Run, evaluate: Evaluate, reporter: Reporter, metrics: state.Metrics | None) -> None:
+def _evaluate(run: _Run, evaluate: Evaluate, reporter: Reporter) -> None:
     """Measure the averaged weights on the main rank, in evaluation mode."""
     if run.accelerator.is_main_process:
         net = run.goal.net
@@ -190,8 +247,7 @@ def _evaluate(run: _Run, evaluate: Evaluate, reporter: Reporter, metrics: state.
             net.eval()
             values = evaluate(run.goal.model)
             net.train()
-        if metrics is not None:
-            metrics.write({"step": run.done} | values)
+        run.write(dict(values))
         reporter.say("  ".join([f"step {run.done}", *(f"{k} {v:.4f}" for k, v in values.items())]))
     run.accelerator.wait_for_everyone()
 
@@ -199,17 +255,30 @@ def _evaluate(run: _Run, evaluate: Evaluate, reporter: Reporter, metrics: state.
 def _save(run: _Run) -> None:
     """Checkpoint, then the averaged weights as a model folder."""
     if run.accelerator.is_main_process:
-        net = run.goal.net
-        tensors, numbers = state.pack_state(net, run.ema, run.optims)
+        with state.writing("the metrics", run.out):
+            for record in run.records:
+                record.flush()
+        tensors, numbers = state.pack_state(run.goal.net, run.ema, run.optims)
         state.save(run.out, run.done, tensors, numbers, keep=run.settings.keep)
-        with run.ema.applied(net):
-            checkpoint.save(run.goal.model, run.out / "model")
+        _save_model(run)
     run.accelerator.wait_for_everyone()
 
 
+def _save_model(run: _Run) -> None:
+    """The averaged weights as a model folder, whose card says how many steps they had."""
+    model = run.goal.model
+    model.card = model.card | {"step": run.done}
+    with state.writing("the model", run.out), run.ema.applied(run.goal.net):
+        checkpoint.save(model, run.out / "model")
+
+
 def _restore(run: _Run) -> None:
-    """Go back to the newest whole checkpoint of the run; a run that has none yet starts at its beginning."""
-    if run.accelerator.is_main_process:
+    """Go back to the newest whole checkpoint of the run; a run that has none yet starts at its beginning.
+
+    RUN/model is written anew: a kill may have fallen between the checkpoint and it, or while it was replaced.
+    """
+    main = run.accelerator.is_main_process
+    if main:
         state.sweep(run.out)
     run.accelerator.wait_for_everyone()
     found = state.checkpoints(run.out)
@@ -218,3 +287,10 @@ def _restore(run: _Run) -> None:
     tensors, numbers = state.load(found[-1])
     state.unpack_state(run.goal.net, run.ema, run.optims, tensors, numbers, found[-1])
     run.done = int(numbers["step"])
+    if run.done > run.settings.steps:
+        raise ConfigError(
+            f"the run in {run.out} has done {run.done} steps already, more than steps={run.settings.steps}",
+            f"set steps to {run.done} or more",
+        )
+    if main:
+        _save_model(run)

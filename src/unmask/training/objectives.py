@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from unmask.diffusion.losses import absorbing_score_entropy_rows, masked_cross_entropy, score_entropy
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.diffusion.processes import Absorbing
+from unmask.diffusion.times import low_discrepancy
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
+from unmask.nn.transformer import Transformer
 from unmask.random import fold, uniform
 from unmask.text import loader
 
@@ -57,9 +59,8 @@ class DiffusionObjective(nn.Module):
     def corrupt(self, batch: Batch) -> Corruption:
         """Draw times and noisy rows; a function of the seed, the step and the samples alone."""
         device = batch.rows.device
-        place = batch.place.double()
         shift = uniform(fold(self.seed, "time"), batch.step, device=device)
-        t = self.t_min + (1 - self.t_min) * ((place + shift) / batch.global_size % 1.0)
+        t = low_discrepancy(batch.global_size, shift, batch.place, t_min=self.t_min)
         position = torch.arange(batch.rows.shape[1], device=device)
         u = uniform(fold(self.seed, "corrupt"), batch.epoch[:, None], batch.index[:, None], position)
         return Corruption(self.model.process.corrupt(batch.rows, t, u=u), t)
@@ -69,18 +70,11 @@ class DiffusionObjective(nn.Module):
         noisy = self.corrupt(batch)
         process, parametrization = self.model.process, self.model.parametrization
         keys = dropout_keys(self.net, self.seed, batch)
-        time = noisy.t.float()
         cond = self.model.condition(noisy.t)
         hidden = self.net.hidden(noisy.xt, None if cond is None else cond.float(), dropout_keys=keys)
         if not isinstance(process, Absorbing):
-            rows = parametrization.log_score(
-                process,
-                self.net.head(hidden).flatten(0, 1),
-                noisy.xt.flatten(),
-                time.repeat_interleave(batch.rows.shape[1]),
-            )
-            log_score = rows.unflatten(0, noisy.xt.shape)
-            return score_entropy(process, log_score, batch.rows, noisy.xt, time).sum()
+            log_score = parametrization.log_score(process, self.net.head(hidden), noisy.xt, noisy.t)
+            return score_entropy(process, log_score, batch.rows, noisy.xt, noisy.t).sum()
         at = process.is_mask(noisy.xt)
         logits, x0 = self.net.head(hidden[at]), batch.rows[at]
         t = noisy.t[:, None].expand(noisy.xt.shape)[at]
@@ -113,7 +107,7 @@ class AutoregressiveObjective(nn.Module):
 Objective = DiffusionObjective | AutoregressiveObjective
 
 
-def dropout_keys(net: nn.Module, seed: int, batch: Batch) -> list[int] | None:
+def dropout_keys(net: Transformer, seed: int, batch: Batch) -> list[int] | None:
     """One key a row, from (seed, step, place in the global batch); None where nothing is dropped."""
     if not net.training or not net.config.dropout:
         return None

@@ -37,10 +37,16 @@ class OptimSettings:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown("learning-rate schedule", self.schedule, SCHEDULES)
-        if self.lr <= 0 or self.muon_lr <= 0 or self.warmup < 0 or not 0 < self.cooldown <= 1:
-            raise ConfigError("lr and muon_lr must be positive, warmup at least 0 and cooldown in (0, 1]")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"the EMA decay must be in [0, 1), got {self.ema}")
+        for name in ("lr", "muon_lr", "eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a positive number, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.cooldown <= 1:
+            raise ConfigError(f"cooldown is a share of the run, in (0, 1], got {self.cooldown}")
+        if not all(0 <= x < 1 for x in (*self.betas, self.ema)):
+            raise ConfigError(f"betas and the EMA decay must be in [0, 1), got {self.betas} and {self.ema}")
 
 
 def rate_factor(settings: OptimSettings, step: int, steps: int) -> float:

@@ -160,12 +160,13 @@ class Metrics:
         temporary = path.with_name(f".{path.name}")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         os.replace(temporary, path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """Append one line. Raises OSError where there is no room for it."""
+        data = (json.dumps(line) + "\n").encode()
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     def flush(self) -> None:
         """Bring it to the disk, before a checkpoint that counts on it."""

@@ -1,0 +1,30 @@
+"""What many tests share: a small tokenizer, and folders with small untrained models."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from unmask import checkpoint
+from unmask.recipes.run import ModelShape
+from unmask.recipes.train import build_model
+from unmask.text.corpora import corpus
+from unmask.text.tokenizers import Tokenizer, train_bpe
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer() -> Tokenizer:
+    """320 tokens learned from the vendored excerpt."""
+    return train_bpe(list(corpus("excerpt").train())[:3], 320)
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Tokenizer) -> Path:
+    """A folder with untrained models: sedd/ (absorbing, raw score), mdlm/ and ar/, context 32."""
+    root = tmp_path_factory.mktemp("models")
+    for kind in ("sedd", "mdlm", "ar"):
+        shape = ModelShape(kind, width=32, depth=1, heads=2, length=32, cond_dim=16)
+        checkpoint.save(build_model(shape, small_tokenizer), root / kind)
+    return root
