@@ -53,8 +53,8 @@ SCALES = {
 
 
 def make_report(
-    diffusion: DiffusionLM,
-    autoregressive: AutoregressiveLM,
+    diffusion: LanguageModel,
+    autoregressive: LanguageModel,
     heldout_rows: Any,
     out: Path,
     *,
@@ -73,19 +73,22 @@ def make_report(
     unigram [V]: the law of a token for the prior of the bound, uniform if None. protocol: how the rows were made, as
     `heldout_rows` of `unmask.recipes.heldout` says it. say: hears what is being done. progress: hears (done, total),
     in about equal amounts of work.
-    Raises ConfigError for an unknown scale, rows that are not [N, L], models with different tokenizers, a template
-    without a gap, an `out` that holds other files, and where matplotlib is missing. All of it before measuring.
+    Raises ConfigError for an unknown scale, a model of the other kind, rows that are not [N, L], models with different
+    tokenizers, a template without a gap, an `out` that holds other files, and where matplotlib is missing. All of it
+    before measuring.
     """
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     size = SCALES[scale]
     rows = _spread(heldout_rows, size.rows)
-    tokenizer = _shared_tokenizer(diffusion, autoregressive)
+    models = _kinds(diffusion, autoregressive)
+    tokenizer = _shared_tokenizer(*models)
     check_target(out)
     figures.require()
     canvases, omitted = _canvases(templates, tokenizer, diffusion.length, size.fills)
-    job = _Job((diffusion, autoregressive), tokenizer, size, seed, rows, dict(protocol or {}), say, progress)
+    job = _Job(models, tokenizer, size, seed, rows, dict(protocol or {}), say, progress)
     report = job.measure(unigram, canvases, title)
+    job.advance(job.total)
     made = provenance(scale=scale, **job.settings())
     say("drawing the page")
     return write(dataclasses.replace(report, provenance=made, omitted=tuple(omitted)), out)
@@ -259,6 +262,16 @@ def _spread(heldout_rows: Any, count: int) -> Any:
     if rows.ndim != 2 or not len(rows):
         raise ConfigError(f"held-out rows must be [N, L] with N >= 1, got {list(rows.shape)}")
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+
+
+def _kinds(diffusion: LanguageModel, autoregressive: LanguageModel) -> tuple[DiffusionLM, AutoregressiveLM]:
+    """Both models, each of the kind that its place asks for."""
+    if isinstance(diffusion, DiffusionLM) and isinstance(autoregressive, AutoregressiveLM):
+        return diffusion, autoregressive
+    raise ConfigError(
+        f"a report compares a diffusion and an autoregressive model, got {diffusion.kind} and {autoregressive.kind}",
+        "give a diffusion model, then an autoregressive one",
+    )
 
 
 def _shared_tokenizer(diffusion: LanguageModel, autoregressive: LanguageModel) -> Tokenizer:

@@ -48,7 +48,7 @@ def difference_row(diffusion: Bound, autoregressive: Bound, model: str, text: st
     return Row(
         "nats_difference", model, mean, "nats/token",
         f"the full bound of the one ({_times(diffusion)}) minus the exact value of the other, row by row on the same "
-        f"{diffusion.n} {text} of {diffusion.tokens // diffusion.n} tokens, one standard error of the mean of the pairs",
+        f"{diffusion.n} {text} of {diffusion.tokens // diffusion.n} tokens, one standard error over the pairs",
         stderr=_stderr(gaps), n=len(gaps), seed=diffusion.seed,
     )  # fmt: skip
 
@@ -70,7 +70,8 @@ def paper_protocol(bound: Bound, text: str) -> str:
     """How the papers' quantity was measured."""
     return (
         f"the papers' quantity (Lou et al. 2024; Deschenaux and Gulcehre 2024): the mean of the weighted loss over t "
-        f"uniform on [{T_MIN:g}, 1], {_times(bound)}, without reconstruction and prior, so not a bound; {_rows(bound, text)}"
+        f"uniform on [{T_MIN:g}, 1], {_times(bound)}, without reconstruction and prior, so not a bound; "
+        f"{_rows(bound, text)}"
     )
 
 

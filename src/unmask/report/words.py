@@ -82,9 +82,10 @@ def how_sampled(rule: str, reads: str) -> str:
 
 
 def lede(cards: Sequence[Mapping[str, Any]], sizes: Sequence[int], names: Sequence[str], text: str, length: int) -> str:
-    """What is compared, in plain words. cards and sizes: of the diffusion model, then of the autoregressive one.
+    """What is compared, in plain words; it says `the same` only of what the cards show to be the same.
 
-    text: what is measured on, `128 rows of held-out text`. length: of a canvas. It says `the same` only of what the cards show to be the same.
+    cards and sizes: of the diffusion model, then of the autoregressive one. text: what is measured on. length: of a
+    canvas, in tokens.
     """
     first, second = cards
     size = f"{large(sizes[0])} and {large(sizes[1])} parameters"
