@@ -45,7 +45,9 @@ def table(results: list[dict]) -> str:
     for result in results:
         where = f"{result['provenance']['settings']['cpu']}, {result['provenance']['date'][:10]}"
         for row in result["table"]:
-            lines.append(f"| {row['what']} | {row['value']} | {row.get('floor', '')} | {row.get('ratio', '')} | {where} |")
+            lines.append(
+                f"| {row['what']} | {row['value']} | {row.get('floor', '')} | {row.get('ratio', '')} | {where} |"
+            )
     return "\n".join(lines) + "\n"
 
 

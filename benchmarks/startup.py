@@ -27,11 +27,19 @@ def main() -> None:
     sample = seconds(PYTHON, "-m", "unmask.cli.main", "sample", "--seed", "1", repeats=3)
     rows = [
         {"what": "`import torch`", "value": f"{torch:.2f} s"},
-        {"what": "the door of `unmask`, all names", "value": f"{ours:.2f} s", "floor": f"+ {ours - torch:.2f} s (goal 0.3)"},
+        {
+            "what": "the door of `unmask`, all names",
+            "value": f"{ours:.2f} s",
+            "floor": f"+ {ours - torch:.2f} s (goal 0.3)",
+        },
         {"what": "`unmask --help`", "value": f"{help_:.2f} s", "floor": "goal 0.3 s"},
         {"what": "`unmask sample`, fresh process, 64 steps", "value": f"{sample:.2f} s", "floor": "goal 6 s"},
     ]
-    print(json.dumps({"import_torch_s": torch, "import_unmask_s": ours, "help_s": help_, "sample_s": sample, "table": rows}))
+    print(
+        json.dumps(
+            {"import_torch_s": torch, "import_unmask_s": ours, "help_s": help_, "sample_s": sample, "table": rows}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -147,5 +147,8 @@ def test_help_does_not_load_torch_and_has_two_examples():
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, unmask; print([m for m in ('torch', 'numpy', 'rich', 'typer') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-    code = "import sys, unmask; unmask.load, unmask.sample; print([m for m in ('transformers', 'accelerate', 'datasets', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import sys, unmask; unmask.load, unmask.sample; "
+        "print([m for m in ('transformers', 'accelerate', 'datasets', 'matplotlib') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

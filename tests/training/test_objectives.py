@@ -93,9 +93,10 @@ def test_the_training_loss_is_the_bounds_integrand_at_the_drawn_noise(kind):
 
 
 @diffusion
-def test_the_mean_training_loss_is_what_evaluation_calls_the_papers(kind):
+@pytest.mark.parametrize("t_power", [1.0, 2.0])
+def test_the_mean_training_loss_is_what_evaluation_calls_the_papers(kind, t_power):
     lm = model(kind, dropout=0.0, perturbed=True)
-    goal, few = objective(lm, seed=2, t_min=0.02), loader(count=4, batch=400)
+    goal, few = objective(lm, seed=2, t_min=0.02, t_power=t_power), loader(count=4, batch=400)
     with torch.no_grad():
         losses = torch.stack([goal(Batch.cut(few.batch(s), s, 0, 400, CPU)) / (400 * L) for s in range(20)]).double()
     bound = nelbo(lm, np.tile(rows(4), (200, 1)), times_per_row=8, seed=1, batch_size=400, t_min=0.02)
@@ -118,7 +119,7 @@ def test_the_autoregressive_loss_is_the_cross_entropy_of_the_next_token():
 @diffusion
 def test_a_batch_without_masks_has_gradients_and_they_are_zero(kind):
     goal = objective(model(kind, dropout=0.0, perturbed=True), seed=2)
-    goal.corrupt = lambda batch: Corruption(batch.rows, torch.full((1,), 1e-3, dtype=torch.float64))
+    goal.corrupt = lambda batch: Corruption(batch.rows, *torch.tensor([[1e-3], [1.0]], dtype=torch.float64))
     loss = goal(whole(4, size=1))
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in goal.net.parameters())

@@ -125,9 +125,9 @@ def readme(model: LanguageModel, run: Run) -> str:
     text = [
         f"# {run.name}\n",
         f"A small {model.kind} language model of English, {card['parameters']:,} parameters, context {model.length} "
-        f"tokens, trained with {what} for {run.train.steps:,} steps of {run.batch_size} rows ({seen / 1e6:.1f} M tokens, "
-        f"{seen / data['train_tokens']:.1f} passes over the corpus). It is for trying the library and for comparing "
-        "the two kinds of model at one size; it knows little, and says false things fluently.\n",
+        f"tokens, trained with {what} for {run.train.steps:,} steps of {run.batch_size} rows ({seen / 1e6:.1f} M "
+        f"tokens, {seen / data['train_tokens']:.1f} passes over the corpus). It is for trying the library and for "
+        "comparing the two kinds of model at one size; it knows little, and says false things fluently.\n",
         "## Held-out text\n",
         f"{sign}{held['nats_per_token']:.4f} ± {held['stderr']:.4f} nats per token, perplexity {sign}"
         f"{held['perplexity']:.2f}, {sign}{held['bits_per_byte']:.4f} bits per byte "

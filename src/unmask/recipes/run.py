@@ -14,13 +14,15 @@ from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
 
 KINDS = ("sedd", "mdlm", "ar")
+STARTS = ("zero", "neighbors")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelShape:
     """kind: "sedd" (raw scores, the paper's), "mdlm" (normalized p(x0), no condition) or "ar".
 
-    process: "absorbing" or "uniform". Sizes are in vectors, layers, heads and tokens.
+    process: "absorbing" or "uniform". start: "zero", SEDD's closed gates, or "neighbors", heads that begin by looking
+    around (sedd only; see nn/starts.py). Sizes are in vectors, layers, heads and tokens.
     """
 
     kind: str = "sedd"
@@ -32,12 +34,14 @@ class ModelShape:
     dropout: float = 0.0
     process: str = "absorbing"
     schedule: str = "loglinear"
+    start: str = "zero"
 
     def __post_init__(self) -> None:
         for what, name, known in (
             ("kind of model", self.kind, KINDS),
             ("process", self.process, PROCESSES),
             ("noise schedule", self.schedule, SCHEDULES),
+            ("start", self.start, STARTS),
         ):
             if name not in known:
                 raise unknown(what, name, known)

@@ -13,6 +13,7 @@ from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError
 from unmask.evaluation.likelihood import log_likelihood
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
+from unmask.nn.starts import look_around
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.random import fold
 from unmask.recipes.data import Prepared, Say, prepare
@@ -43,9 +44,12 @@ def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> La
             num_inputs=process.num_states, num_outputs=process.num_states,
             cond_dim=shape.cond_dim if sedd else None, **body,  # type: ignore[arg-type]
         )  # fmt: skip
+        net = Transformer(config)
+        if shape.start == "neighbors":
+            look_around(net)
         parametrization = RawScore(scale_by_sigma=process.commits) if sedd else CleanLogits()
         return DiffusionLM(
-            Transformer(config), process, parametrization,
+            net, process, parametrization,
             conditioning="sigma" if sedd else None, tokenizer=tokenizer,
         )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """The embedded pair: SEDD and an autoregressive model of the same body, the same tokens in the same order."""
 
+import dataclasses
+
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
@@ -18,10 +20,6 @@ TRAIN = TrainSettings(
 
 def twins(kind: str) -> Run:
     """kind: "sedd" or "ar"."""
-    return Run(
-        f"twins/{kind}",
-        ModelShape(kind, width=256, depth=6, heads=4, length=256),
-        DATA,
-        TRAIN,
-        batch_size=12,
-    )
+    sedd = kind == "sedd"
+    shape = ModelShape(kind, width=256, depth=6, heads=4, length=256, start="neighbors" if sedd else "zero")
+    return Run(f"twins/{kind}", shape, DATA, dataclasses.replace(TRAIN, t_power=2.0 if sedd else 1.0), batch_size=12)

@@ -35,7 +35,8 @@ class TrainSettings:
 
     micro_batch: rows a rank reads at once (default: all of its share); gradients are accumulated over them.
     precision: "float32", or "bfloat16" for autocast, the weights staying float32. t_min: the earliest time of a
-    diffusion model's loss. log_every, eval_every (0: never) and save_every: steps. keep: checkpoints.
+    diffusion model's loss. t_power: 1 draws its times uniformly, 2 draws more early ones and weighs them
+    down. log_every, eval_every (0: never) and save_every: steps. keep: checkpoints.
     log_tensorboard: curves for TensorBoard in RUN/tensorboard as well.
     """
 
@@ -45,6 +46,7 @@ class TrainSettings:
     precision: str = "bfloat16"
     seed: int = 0
     t_min: float = 1e-3
+    t_power: float = 1.0
     log_every: int = 10
     eval_every: int = 0
     save_every: int = 500
@@ -63,6 +65,8 @@ class TrainSettings:
             raise ConfigError(f"eval_every must be at least 0 (never), got {self.eval_every}")
         if not 0 < self.t_min < 1:
             raise ConfigError(f"t_min must be in (0, 1), got {self.t_min}", "the paper's is 1e-3")
+        if self.t_power < 1:
+            raise ConfigError(f"t_power must be at least 1, got {self.t_power}", "1 draws times uniformly")
 
 
 class Record(Protocol):
@@ -126,7 +130,7 @@ def train(
     if not resume and state.checkpoints(out):
         raise CheckpointError(f"{out} holds a run already", "resume it, or choose another folder")
     model.net.train().to(ranks.device)
-    goal = objective(model, seed=settings.seed, t_min=settings.t_min)
+    goal = objective(model, seed=settings.seed, t_min=settings.t_min, t_power=settings.t_power)
     run = _Run(
         accelerator=ranks,
         wrapped=ranks.prepare_model(goal),
@@ -293,4 +297,5 @@ def _restore(run: _Run) -> None:
             f"set steps to {run.done} or more",
         )
     if main:
+        state.prune(run.out, run.settings.keep)
         _save_model(run)

@@ -126,11 +126,16 @@ def save(run: Path, step: int, tensors: dict[str, Tensor], numbers: dict[str, An
         with whole_folder(target) as folder:
             save_file(tensors, folder / "state.safetensors")
             write_json(folder / "state.json", numbers | {"step": step})
-        for old in checkpoints(run)[:-keep]:
-            leaving = old.with_name(f".{old.name}.old")
-            os.replace(old, leaving)  # at no time is there a part of a checkpoint under its own name
-            shutil.rmtree(leaving)
+        prune(run, keep)
     return target
+
+
+def prune(run: Path, keep: int) -> None:
+    """Drop all but the newest `keep` checkpoints; at no time is there a part of one under its own name."""
+    for old in checkpoints(run)[:-keep]:
+        leaving = old.with_name(f".{old.name}.old")
+        os.replace(old, leaving)
+        shutil.rmtree(leaving)
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
