@@ -181,6 +181,7 @@ def test_a_diverging_run_stops_by_itself(tmp_path):
         ({"log_every": 0, "keep": -1}, "got log_every=0, keep=-1"),
         ({"eval_every": -1}, "eval_every must be at least 0 (never), got -1"),
         ({"t_min": 0.0}, "t_min must be in (0, 1), got 0.0"),
+        ({"t_power": 0.5}, "t_power must be at least 1, got 0.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given, words):

@@ -125,3 +125,11 @@ def test_a_batch_without_masks_has_gradients_and_they_are_zero(kind):
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in goal.net.parameters())
     if kind != "uniform":  # every token of a uniform process may be noise
         assert loss.item() == 0 and not any(p.grad.any() for p in goal.net.parameters())
+
+
+def test_a_power_draws_more_early_times_and_weighs_them_down():
+    plain, early = (objective(model(), seed=2, t_power=p).corrupt(whole(3)) for p in (1.0, 2.0))
+    assert torch.equal(plain.weight, torch.ones(8).double())
+    s = (plain.t - 1e-3) / (1 - 1e-3)
+    torch.testing.assert_close(early.t, 1e-3 + (1 - 1e-3) * s**2)
+    torch.testing.assert_close(early.weight, 2 * s)
