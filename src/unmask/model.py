@@ -4,7 +4,7 @@ Shapes: B batch, L length, V clean tokens, S states (V, or V + 1 with the mask l
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,28 @@ class Prediction:
         return self._shape(rows, at)
 
 
-class DiffusionLM:
+class WithWeights:
+    """What both kinds of model say of their network: how much it reads at once, and where it is."""
+
+    net: Transformer
+
+    @property
+    def length(self) -> int:
+        """The context in tokens; of an autoregressive model, the leading `bos_id` not counted."""
+        return self.net.config.length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.net.vocab_embed.embedding.device
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move and cast the weights in place; returns self."""
+        self.net.to(device=device, dtype=dtype)
+        return self
+
+
+class DiffusionLM(WithWeights):
     """A diffusion language model. `length` is its context, `conditioning` the number its network reads.
 
     unigram [V]: the law of a single token of its training text, if known; likelihood bounds end in it where noise
@@ -104,21 +125,6 @@ class DiffusionLM:
         self.conditioning, self.tokenizer, self.card = conditioning, tokenizer, card or {}
         self.unigram = unigram
 
-    @property
-    def length(self) -> int:
-        """The longest canvas, in tokens."""
-        return self.net.config.length
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.net.vocab_embed.embedding.device
-
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "DiffusionLM":
-        """Move and cast the weights in place; returns self."""
-        self.net.to(device=device, dtype=dtype)
-        return self
-
     def condition(self, t: Tensor) -> Tensor | None:
         """What the network is told about the time t: sigma, t or nothing."""
         if self.conditioning is None:
@@ -140,7 +146,7 @@ class DiffusionLM:
         return self.predict(xt, t).log_score(at)
 
 
-class AutoregressiveLM:
+class AutoregressiveLM(WithWeights):
     """A left-to-right language model. Every sequence is read behind `bos_id`, so its first token is scored too."""
 
     kind = "autoregressive"
@@ -158,21 +164,6 @@ class AutoregressiveLM:
         if not 0 <= bos_id < net.config.num_inputs:
             raise ConfigError(f"bos_id {bos_id} is not a token: the network embeds {net.config.num_inputs}")
         self.net, self.bos_id, self.tokenizer, self.card = net, bos_id, tokenizer, card or {}
-
-    @property
-    def length(self) -> int:
-        """The longest sequence, in tokens, the leading `bos_id` not counted."""
-        return self.net.config.length
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.net.vocab_embed.embedding.device
-
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AutoregressiveLM":
-        """Move and cast the weights in place; returns self."""
-        self.net.to(device=device, dtype=dtype)
-        return self
 
     def shifted(self, x: Tensor) -> Tensor:
         """What the network reads to predict x [B, L]: bos_id, then x without its last token."""
