@@ -149,6 +149,36 @@ def test_the_command_killed_at_any_time_resumes_to_the_bit(tmp_path):
     assert plain[0] == plain[1] and len(plain[0]) > 24
 
 
+def test_the_command_in_two_processes_prepares_once_and_trains_as_in_one(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the people of the united states are free and strong. " * 400)
+    given = [
+        "--data",
+        text,
+        "--set",
+        "tokenizer=bpe:280",
+        "--set",
+        "width=32",
+        "--set",
+        "depth=1",
+        "--set",
+        "length=32",
+    ]
+    for change in ("steps=8", "log_every=1", "heldout_rows=4", "dropout=0.1", "precision=float32"):
+        given += ["--set", change]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    launcher += ["--master_port", str(free_port()), "-m", "unmask.cli.main", "train"]
+    two = [sys.executable, *launcher, *map(str, given), "--out", str(tmp_path / "two")]
+    done = subprocess.run(two, env=environment(tmp_path), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("learning a vocabulary") == 1  # the other rank found it in the cache
+    assert train(tmp_path, *given, "--out", tmp_path / "one").wait(200) == 0
+    lines = [state.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    for key in ("loss", "heldout_nats"):
+        one, other = ([line[key] for line in some if key in line] for some in lines)
+        assert len(one) > 0 and other == pytest.approx(one, rel=1e-5)
+
+
 def test_a_sedd_model_learns_a_markov_chain_to_within_three_percent_of_its_entropy_rate(tmp_path):
     chain = Chain.make()
     before, after = learn(chain, tmp_path, steps=1200)
