@@ -32,10 +32,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: install
 	@$(BIN)/unmask report --out report --force
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu

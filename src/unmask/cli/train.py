@@ -10,7 +10,7 @@ EXAMPLES = """Examples:
 
   unmask train --recipe twins/sedd --out runs/sedd
 
-  unmask train --data my_texts/ --out runs/mine --steps 2000 --set model.width=128 --set lr=1e-3
+  unmask train --data my_texts/ --out runs/mine --set lr=1e-3
 
   unmask train --resume runs/sedd
 """

@@ -53,7 +53,7 @@ def bound_facts(bound: Bound) -> dict[str, Any]:
     return {k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}
 
 
-def raw_against_normalized(model: DiffusionLM, judge: AutoregressiveLM, *, number: int = 32) -> list[dict[str, Any]]:
+def raw_against_normalized(model: DiffusionLM, judge: AutoregressiveLM, *, number: int = 16) -> list[dict[str, Any]]:
     """Raw Tweedie and normalized ancestral sampling at 64 steps, judged by the autoregressive twin."""
     rows = []
     for rule in ("tweedie", "ancestral"):
