@@ -28,6 +28,21 @@ def test_schedule(name: str) -> None:
         close(schedule.dsigma(at), GOLDEN[f"{name}.{dsigma}"], rtol=2e-5)  # theirs cancels near t = 1
 
 
+def test_where_dsigma_differs_the_published_float32_formula_is_what_is_off() -> None:
+    """(1 - eps) / (1 - (1 - eps) t): theirs in float32 to the bit; ours is the same formula in float64."""
+    t, kept = GOLDEN["absorb.t"], 1 - 1e-3
+    assert torch.equal(GOLDEN["absorb.dsigma"], kept / (1 - kept * t))
+    torch.testing.assert_close(LogLinear().dsigma(t.double()), kept / (1 - kept * t.double()), rtol=1e-12, atol=0)
+
+
+def test_a_step_with_the_published_float32_gap_of_sigma_is_theirs() -> None:
+    """The looser tolerances of `test_one_step` are those of a difference of two float32 sigmas; here both use theirs."""
+    process, t, step = PROCESSES["absorb"], GOLDEN["absorb.tt"], float(GOLDEN["absorb.step"])
+    gap = -torch.log1p(-(1 - 1e-3) * t) + torch.log1p(-(1 - 1e-3) * (t - step))
+    before = process.staggered_score(GOLDEN["absorb.log_score"].exp(), gap)
+    close(before * process.transpose_transition(GOLDEN["absorb.x"], gap), GOLDEN["absorb.tweedie_probs"])
+
+
 @each
 def test_one_step(name: str) -> None:
     process = PROCESSES[name]

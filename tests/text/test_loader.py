@@ -1,4 +1,4 @@
-"""The loader: a pure function of seed and step, each epoch a permutation, shards that make the batch."""
+"""The loader: a pure function of seed and step, each epoch a permutation."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from unmask import random
 from unmask.errors import ConfigError, DataError
-from unmask.text.loader import Loader, shard
+from unmask.text.loader import Loader
 
 N, L = 11, 3
 ROWS = np.arange(N * L, dtype=np.uint16).reshape(N, L)
@@ -46,20 +46,6 @@ def test_epochs_and_seeds_differ():
     _, _, b = stream(Loader(ROWS, global_batch=N, seed=6), 1)
     assert not torch.equal(a[:N], a[N:])
     assert not torch.equal(a[:N], b)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 6, 12])
-def test_shards_in_order_of_rank_are_the_batch(world):
-    batch = Loader(ROWS, global_batch=12, seed=5).batch(7)
-    parts = [shard(batch, rank, world) for rank in range(world)]
-    for field in ("rows", "epoch", "index"):
-        assert torch.equal(torch.cat([getattr(p, field) for p in parts]), getattr(batch, field))
-
-
-@pytest.mark.parametrize(("rank", "world"), [(0, 5), (2, 2), (-1, 2), (0, 0)])
-def test_a_batch_that_cannot_be_shared_is_refused(rank, world):
-    with pytest.raises(ConfigError, match=f"12 rows cannot be cut for rank {rank} of {world}"):
-        shard(Loader(ROWS, global_batch=12, seed=5).batch(0), rank, world)
 
 
 def test_rows_on_disk_do(tmp_path):

@@ -62,18 +62,3 @@ class Loader:
             index[here] = self._order(each)[place[here]]
         rows = torch.from_numpy(self.rows[index].astype(np.int64))
         return Batch(rows, torch.from_numpy(epoch), torch.from_numpy(index))
-
-
-def shard(batch: Batch, rank: int, world: int) -> Batch:
-    """The rank's part of a global batch, B/world rows in a run. In order of rank the parts make the batch.
-
-    ConfigError if the batch cannot be cut into equal parts or the rank is not one of them.
-    """
-    size = batch.rows.shape[0]
-    if world < 1 or not 0 <= rank < world or size % world:
-        raise ConfigError(
-            f"a batch of {size} rows cannot be cut for rank {rank} of {world}",
-            "make the global batch a multiple of the number of ranks",
-        )
-    part = slice(rank * (size // world), (rank + 1) * (size // world))
-    return Batch(batch.rows[part], batch.epoch[part], batch.index[part])
