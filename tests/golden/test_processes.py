@@ -36,7 +36,7 @@ def test_where_dsigma_differs_the_published_float32_formula_is_what_is_off() -> 
 
 
 def test_a_step_with_the_published_float32_gap_of_sigma_is_theirs() -> None:
-    """The looser tolerances of `test_one_step` are those of a difference of two float32 sigmas; here both use theirs."""
+    """The looser tolerances of `test_one_step` are those of a difference of float32 sigmas; here it is theirs."""
     process, t, step = PROCESSES["absorb"], GOLDEN["absorb.tt"], float(GOLDEN["absorb.step"])
     gap = -torch.log1p(-(1 - 1e-3) * t) + torch.log1p(-(1 - 1e-3) * (t - step))
     before = process.staggered_score(GOLDEN["absorb.log_score"].exp(), gap)
