@@ -36,6 +36,36 @@ class Row:
         return dataclasses.asdict(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A cell of a table of the paper: the paper's number and ours, or why there is none of ours.
+
+    table: "table1" ... "table7" or "figure1". row and column: as printed. paper: what the paper prints for
+    `paper_row`, paper_spread its standard deviation. unlike: why the two numbers are not of one protocol (another
+    model, judge, data or number of samples), empty where they are. reason: why `measured` is None.
+    """
+
+    table: str
+    row: str
+    column: str
+    measured: Row | None
+    paper: float | None = None
+    paper_spread: float | None = None
+    paper_row: str = ""
+    unlike: str = ""
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Entry":
+        """The entry of `as_json`."""
+        measured = values.get("measured")
+        return cls(**(values | {"measured": None if measured is None else Row(**measured)}))
+
+
 def provenance(**settings: Any) -> dict[str, Any]:
     """Where and when a set of rows was made: version, commit, machine, and a hash of the settings."""
     return {

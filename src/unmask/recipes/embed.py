@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unmask.assets import ASSETS
+from unmask.assets.table import ASSETS
 from unmask.checkpoint import read_json, save
 from unmask.compat import load
 from unmask.evaluation.likelihood import Bound, log_likelihood, normalization

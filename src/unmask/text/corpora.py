@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from unmask import assets
+from unmask.assets.table import ASSETS
 from unmask.errors import ConfigError, DataError, unknown
 from unmask.text import local
 from unmask.text.documents import Document
@@ -87,7 +87,7 @@ def _path_reader(path: Path) -> Callable[[], Iterator[Document]]:
 
 def corpus_licence(name: str) -> str:
     """The licence of a corpus, or of several joined with `+`; of a path it says `the user's own`."""
-    rows = {part: assets.ASSETS.get("sotu" if part == "excerpt" else part) for part in name.split("+")}
+    rows = {part: ASSETS.get("sotu" if part == "excerpt" else part) for part in name.split("+")}
     lines = [row.licence if row else "the user's own" for row in rows.values()]
     if len(lines) == 1:
         return lines[0]

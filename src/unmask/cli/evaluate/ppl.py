@@ -1,4 +1,4 @@
-"""`unmask eval`."""
+"""`unmask eval ppl`."""
 
 import dataclasses
 import json
@@ -6,23 +6,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Measure a model.",
-    epilog="Examples:\n\n  unmask eval ppl --data sotu\n\n  unmask eval ppl --model ar-twin --data my_text.txt",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+EXAMPLES = """Examples:
+
+  unmask eval ppl --data sotu
+
+  unmask eval ppl --model ar-twin --data my_text.txt --json
+"""
 
 
-@app.callback()
-def measures() -> None:
-    """Measure a model."""
-
-
-@app.command(
-    "ppl",
-    epilog="Examples:\n\n  unmask eval ppl --data sotu\n\n  unmask eval ppl --model ar-twin --data my_text.txt --json",
-)
 def ppl(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name.")] = "sedd-twin",
     data: Annotated[

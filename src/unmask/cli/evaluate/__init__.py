@@ -1,0 +1,20 @@
+"""`unmask eval`: a command for each measurement, a module for each command."""
+
+import typer
+
+from unmask.cli.evaluate import ppl
+
+app = typer.Typer(
+    help="Measure a model.",
+    epilog="Examples:\n\n  unmask eval ppl --data sotu\n\n  unmask eval ppl --model ar-twin --data my_text.txt",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def measures() -> None:
+    """Measure a model."""
+
+
+app.command("ppl", epilog=ppl.EXAMPLES)(ppl.ppl)
