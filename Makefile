@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow test-gpu check format bench report wheel lock clean
+.PHONY: help install demo test test-slow test-gpu check format bench bench-gpu report wheel lock clean
 
 help:
 	@echo "make demo       samples, fills, scores: report/index.html, from the embedded models"
 	@echo "make test       the tests (under 5 minutes);  make test-slow  kill, two-process and command-line tests"
 	@echo "make check      ruff, mypy --strict, import-linter;  make format  fix what ruff can"
-	@echo "make bench      measure, write benchmarks/results and docs/results.md"
+	@echo "make bench      measure, write benchmarks/results and docs/results.md;  make bench-gpu  figure 1 at full size"
 	@echo "make install    the environment in $(VENV) and nothing more;  make wheel  dist/*.whl"
 
 install: $(VENV)/.ready
@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	@$(BIN)/unmask report --out report --force
+	@$(BIN)/unmask compare --out report --force
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -52,6 +52,9 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/run.py
+
+bench-gpu: install
+	$(BIN)/python benchmarks/run.py figure1_gpu
 
 wheel: install
 	rm -rf dist

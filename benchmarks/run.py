@@ -1,6 +1,7 @@
 """Run the benchmarks, keep their JSON in benchmarks/results, and write the table of docs/results.md from it.
 
-python benchmarks/run.py [NAME ...]     all, or the named ones: training_step, startup, sampling
+python benchmarks/run.py [NAME ...]     all, or the named ones: training_step, startup, sampling, figure1
+python benchmarks/run.py figure1_gpu    figure 1 at the paper's size, on an accelerator
 """
 
 import json
@@ -14,13 +15,16 @@ from unmask.evaluation.results import provenance
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TABLE = HERE.parent / "docs" / "results.md"
-NAMES = ("startup", "sampling", "training_step")
+NAMES = ("startup", "sampling", "training_step", "figure1")
+GPU = {"figure1_gpu": ("figure1.py", "--size", "xl")}
 
 
 def run(name: str) -> dict:
     """Run one benchmark in a process of its own; its last line is one JSON object."""
     print(f"== {name}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True)
+    script, *arguments = GPU.get(name, (f"{name}.py",))
+    command = [sys.executable, HERE / script, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1]) | {"provenance": provenance(benchmark=name, cpu=cpu())}
 
 
@@ -53,14 +57,14 @@ def table(results: list[dict]) -> str:
 
 def main() -> None:
     names = sys.argv[1:] or list(NAMES)
-    wrong = [name for name in names if name not in NAMES]
+    wrong = [name for name in names if name not in (*NAMES, *GPU)]
     if wrong:
-        sys.exit(f"unknown benchmark {wrong[0]!r}; known: {', '.join(NAMES)}")
+        sys.exit(f"unknown benchmark {wrong[0]!r}; known: {', '.join((*NAMES, *GPU))}")
     RESULTS.mkdir(exist_ok=True)
     for name in names:
         result = run(name)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    kept = [json.loads((RESULTS / f"{name}.json").read_text()) for name in NAMES if (RESULTS / f"{name}.json").exists()]
+        (RESULTS / f"{result.pop('file', name)}.json").write_text(json.dumps(result, indent=1) + "\n")
+    kept = [json.loads(path.read_text()) for name in NAMES for path in sorted(RESULTS.glob(f"{name}*.json"))]
     TABLE.write_text(table(kept))
     print(TABLE.read_text())
 

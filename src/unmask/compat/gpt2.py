@@ -105,6 +105,22 @@ def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
+def publish(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The hub's names and layouts of a state of ours: the inverse of `rename`."""
+    outer = {name: theirs for theirs, name in _OUTER.items()}
+    inner = {name: theirs for theirs, name in _INNER.items()}
+    theirs: dict[str, Tensor] = {}
+    for name, tensor in ours.items():
+        if name in outer:
+            theirs[outer[name] if outer[name].startswith("lm_head") else f"transformer.{outer[name]}"] = tensor
+            continue
+        _, layer, rest = name.split(".", 2)
+        module, kind = rest.rsplit(".", 1)
+        flipped = kind == "weight" and ".c_" in inner[module]
+        theirs[f"transformer.h.{layer}.{inner[module]}.{kind}"] = tensor.T.contiguous() if flipped else tensor
+    return theirs
+
+
 def _tied(config: dict[str, Any], tensors: dict[str, Tensor], where: Path) -> bool:
     """Whether the head is the embedding; a head that is stored must then equal it."""
     if not files.need({"tie_word_embeddings": True} | config, "tie_word_embeddings", bool, where):

@@ -8,9 +8,9 @@ from unmask.training.optim import OptimSettings
 
 DATA = DataSettings(corpus="sotu+gutenberg+wiki+wikiextract", tokenizer="bpe:4096", heldout_rows=64)
 TRAIN = TrainSettings(
-    steps=5000,
+    steps=8000,
     optim=OptimSettings(
-        optimizer="muon", lr=1e-3, muon_lr=0.02, warmup=200, schedule="cooldown", cooldown=0.25, ema=0.999
+        optimizer="muon", lr=1e-3, muon_lr=0.02, warmup=200, schedule="cooldown", cooldown=0.15, ema=0.999
     ),
     log_every=50,
     eval_every=1000,

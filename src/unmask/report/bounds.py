@@ -29,13 +29,22 @@ def bound_rows(bound: Bound, model: str, text: str = "held-out rows") -> list[Ro
     if bound.exact:
         return rows
     ratio = bound.paper_perplexity
-    paper, unkept = paper_protocol(bound, text), "its standard error is not kept"
+    paper = paper_protocol(bound, text)
     return [
         *rows,
-        *(row(f"bound_{part}", value, "nats/token", None, note=unkept) for part, value in bound.parts.items()),
+        *(
+            row(f"bound_{part}", value, "nats/token", bound.parts_stderr.get(part))
+            for part, value in bound.parts.items()
+        ),
         row("paper_nats_per_token", bound.paper, "nats/token", bound.paper_stderr, paper),
         row("paper_perplexity", ratio, "perplexity", ratio * bound.paper_stderr, paper),
-        row("paper_perplexity_mean_exp", bound.paper_perplexity_mean_exp, "perplexity", None, paper, unkept),
+        row(
+            "paper_perplexity_mean_exp",
+            bound.paper_perplexity_mean_exp,
+            "perplexity",
+            bound.paper_perplexity_mean_exp_stderr,
+            paper,
+        ),
     ]
 
 
@@ -80,6 +89,8 @@ def _rows(bound: Bound, text: str) -> str:
 
 
 def _times(bound: Bound) -> str:
+    if bound.estimator not in ("", "stratified"):
+        return f"{bound.times_per_row} evaluations a row by the estimator {bound.estimator}"
     return f"{bound.times_per_row} stratified times a row"
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unmask.evaluation.results import Row
@@ -123,10 +123,12 @@ class Report:
 
 def protocol_letters(rows: Sequence[Row]) -> dict[str, str]:
     """The distinct protocols of rows in order of appearance, each with its letter."""
-    letters: dict[str, str] = {}
-    for row in rows:
-        letters.setdefault(row.protocol, _letter(len(letters)))
-    return letters
+    return letters(row.protocol for row in rows)
+
+
+def letters(texts: Iterable[str]) -> dict[str, str]:
+    """The distinct texts in order of appearance, each with its letter: a, b, ... z, aa, ab, ..."""
+    return {text: _letter(index) for index, text in enumerate(dict.fromkeys(texts))}
 
 
 def _letter(index: int) -> str:

@@ -10,6 +10,7 @@ from unmask.report.html import Html, join, tag
 
 # Nothing may be fetched and nothing may run, whatever a model has written.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+GENERATOR = "unmask"  # the first word of what a page says of its maker
 SECTIONS: dict[str, tuple[str, str, Callable[[Report], Html]]] = {
     "likelihood": ("Likelihood", "How well each model predicts unseen text", sections.likelihood),
     "samples": ("Samples", "What each model writes", sections.samples),
@@ -28,7 +29,7 @@ def page(report: Report) -> str:
     links = [tag("li", tag("a", short, href=f"#{name}")) for name, (short, _, _) in SECTIONS.items()]
     whole = tag(
         "html",
-        _head(report),
+        head(report.title, report.provenance.get("unmask", ""), stylesheet()),
         tag(
             "body",
             tag("a", "Skip to the results", href="#likelihood", class_="skip"),
@@ -49,17 +50,22 @@ def _section(report: Report, index: int, name: str) -> Html:
     return tag("section", title, make(report), id=name, aria_labelledby=f"{name}-heading")
 
 
-def _head(report: Report) -> Html:
-    css = files("unmask.report").joinpath("page.css").read_text(encoding="utf-8")
+def stylesheet() -> str:
+    """The style that all pages share."""
+    return files("unmask.report").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def head(title: str, version: object, css: str) -> Html:
+    """The head of a page that may fetch nothing and run nothing. version: of unmask."""
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="generator", content=f"unmask {report.provenance.get('unmask', '')}".strip()),
+        tag("meta", name="generator", content=f"{GENERATOR} {version}".strip()),
         tag("link", rel="icon", href="data:,"),
-        tag("title", report.title),
+        tag("title", title),
         tag("style", Html(css)),
     )
 

@@ -92,11 +92,8 @@ def _write(
     cache = model.net.cache(B, L) if use_cache else None
     nfe, seen = 0, 0
     for i in range(start, L):
-        logits = _next_logits(model, read[:, seen : i + 1], cache)
+        new = write_one(model, read[:, seen : i + 1], cache, draws, u[:, i], reshape)
         seen, nfe = (i + 1 if use_cache else 0), nfe + 1
-        log_p = torch.log_softmax(widest(logits), -1)
-        log_p = log_p if reshape is None else reshape(log_p)
-        new = draws.choose(log_p.exp(), u[:, i])
         if eos is not None:
             new = torch.where(ended, eos, new)
             ended = ended | ((new == eos) & ~canvas.frozen[:, i])
@@ -109,8 +106,15 @@ def _write(
     return read[:, 1:], nfe
 
 
-def _next_logits(model: AutoregressiveLM, x: Tensor, cache: KVCache | None) -> Tensor:
-    """Logits [B, V] after x [B, L], which is all there is, or all that the cache has not read."""
-    if cache is not None:
-        return model.next_logits(x, cache)
-    return model.net.head(model.net.hidden(x)[:, -1])
+def write_one(
+    model: AutoregressiveLM,
+    x: Tensor,
+    cache: KVCache | None,
+    draws: Draws,
+    u: Tensor,
+    reshape: Transform | None = None,
+) -> Tensor:
+    """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
+    logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
+    log_p = torch.log_softmax(widest(logits), -1)
+    return draws.choose((log_p if reshape is None else reshape(log_p)).exp(), u)

@@ -1,4 +1,4 @@
-"""Undoing the spaces that WikiText and LM1B put around punctuation, so that a model of text can score them.
+"""Undoing what data sets do to text (spaces around punctuation, stand-ins for numbers), so that a model can score it.
 
 The rules are those under which the zero-shot tables of the literature (SEDD, MDLM and after) were made,
 quirks included, since another detokenizer gives other perplexities. A table is applied from top to bottom.
@@ -48,6 +48,14 @@ _LM1B = (
     *_literal(("$ ", "$"), ("£ ", "£")),
 )
 
+_PTB = (
+    *_literal((" 's", "'s"), ("s ' ", "s' "), (" n't", "n't"), (" \n ", "\n"), ("\\/", "/")),
+    *_literal(*[(" N ", " 1 ")] * 10),  # neighbours share a space, so that one pass leaves every other one
+    *_literal(("$ 1", "$1"), ("# 1", "#1"), ("<unk>", "?")),
+)
+
+_LAMBADA = _literal(("“", '"'), ("”", '"'))
+
 
 def _apply(rules: _Rules, text: str) -> str:
     for pattern, replacement in rules:
@@ -63,3 +71,13 @@ def wikitext(text: str) -> str:
 def lm1b(text: str) -> str:
     """Plain text from an LM1B sentence: `He said , " no . "` loses the spaces that tokenization put in."""
     return _apply(_LM1B, text)
+
+
+def ptb(text: str) -> str:
+    """Plain text from a Penn Treebank line: numbers, N there, become 1, and `<unk>` becomes a question mark."""
+    return _apply(_PTB, text)
+
+
+def lambada(text: str) -> str:
+    """A LAMBADA passage with straight double quotes, behind a line break and without blanks at its ends."""
+    return "\n" + _apply(_LAMBADA, text).strip()

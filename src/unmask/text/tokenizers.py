@@ -1,7 +1,9 @@
 """Between text and token ids: GPT-2's tokenizer, which ships with the package, and ones trained here."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ class Tokenizer:
     def eos_id(self) -> int:
         """The id of `<|endoftext|>`."""
         return int(self._core.token_to_id(EOS))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits, equal where ids mean the same: a hash of vocabulary, merges and special tokens."""
+        core = json.loads(self._core.to_str())
+        merges = [m if isinstance(m, str) else " ".join(m) for m in core["model"]["merges"]]
+        parts = [sorted(self._core.get_vocab(with_added_tokens=True).items()), merges]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no special token is added."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from unmask.cli.evaluate import ppl
+from unmask.cli.evaluate import diversity, harness, judge, mauve, ppl, speed
 
 app = typer.Typer(
     help="Measure a model.",
@@ -18,3 +18,8 @@ def measures() -> None:
 
 
 app.command("ppl", epilog=ppl.EXAMPLES)(ppl.ppl)
+app.command("judge", epilog=judge.EXAMPLES)(judge.judge)
+app.command("diversity", epilog=diversity.EXAMPLES)(diversity.diversity)
+app.command("harness", epilog=harness.EXAMPLES)(harness.harness)
+app.command("mauve", epilog=mauve.EXAMPLES)(mauve.mauve)
+app.command("speed", epilog=speed.EXAMPLES)(speed.speed)

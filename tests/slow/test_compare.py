@@ -1,4 +1,4 @@
-"""`unmask report` as `make demo` calls it, at its smallest scale."""
+"""`unmask compare` as `make demo` calls it, at its smallest scale."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_report_writes_a_page_and_its_numbers_and_says_where(tmp_path):
-    command = [sys.executable, "-m", "unmask.cli.main", "report", "--scale", "smoke", "--data", "excerpt"]
+    command = [sys.executable, "-m", "unmask.cli.main", "compare", "--scale", "smoke", "--data", "excerpt"]
     done = subprocess.run([*command, "--out", "r"], cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "r/index.html" and "report.json" in done.stderr
