@@ -87,16 +87,16 @@ class Diversity:
         return f"sequences of {self.lengths} tokens ({self.tokens}), repetition window {self.window}{made}"
 
     def rows(self) -> list[Row]:
-        """The three means, each with the standard error of the mean and, in its note, the standard deviation."""
+        """The three means, each with its standard error and the standard deviation over sequences."""
         wanted = (
             ("unique_unigrams", self.unique, "fraction", ""),
             ("unigram_entropy", self.entropy, "nats", ""),
-            ("repetition_rate", self.repetition, "fraction", f"; {UNLIKE_REPETITION}"),
+            ("repetition_rate", self.repetition, "fraction", UNLIKE_REPETITION),
         )
         return [
             Row(
                 name, self.model, value.mean, unit, f"mean over {self.protocol}", stderr=value.stderr, n=self.n,
-                seed=self.seed, note=f"standard deviation over sequences {value.std:.4g}{note}",
+                seed=self.seed, note=note, spread=value.std,
             )
             for name, value, unit, note in wanted
         ]  # fmt: skip

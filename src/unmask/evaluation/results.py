@@ -18,7 +18,8 @@ import unmask
 class Row:
     """One measured value. `stderr` is None where the value has no sampling error; `protocol` says how it was made.
 
-    Two rows may be compared where name, unit and protocol agree.
+    spread: the standard deviation over what was averaged, where that is of interest itself. Two rows may be compared
+    where name, unit and protocol agree.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row:
     n: int | None = None
     seed: int | None = None
     note: str = ""
+    spread: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values."""

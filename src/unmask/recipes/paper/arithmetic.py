@@ -1,12 +1,14 @@
 """Is the paper's gain from more steps arithmetic? The closed form of the published draw on a judge's conditionals."""
 
+import dataclasses
 import functools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from unmask.errors import ConfigError
-from unmask.evaluation.race import conditionals, perplexity_ratio, race_effect, tempered, zipf_effect
+from unmask.evaluation.race import RaceEffect, conditionals, perplexity_ratio, race_effect, tempered, zipf_effect
 from unmask.evaluation.results import Row
 from unmask.recipes.heldout import heldout_rows
 from unmask.recipes.paper import numbers
@@ -67,34 +69,53 @@ def _run(scale: Scale, steps: tuple[int, ...], label: str, bench: Bench) -> Outc
     ratio = perplexity_ratio(*(effects[n] for n in PAPER_STEPS))
     few, many = (numbers.generative(f"SEDD {n} steps") or float("nan") for n in PAPER_STEPS)
     share, share_error = ratio.share(few, many)
-    warmer = _warmer(log_p, few, many)
-    points = tuple(
-        Point(float(n), row.value, row.stderr, str(n)) for n, row in zip(steps, made, strict=False) if row is not None
-    )
-    exact = tuple(Point(float(n), effects[n].perplexity_exact, None, str(n)) for n in steps)
-    series = (
-        Series(TABLE, f"Closed form, {label.lower()}, float32 draws", "theory", points, f"V = {log_p.shape[1]:,}"),
-        Series(TABLE, f"Closed form, {label.lower()}, exact draws", "theory", exact, f"V = {log_p.shape[1]:,}"),
-    )
+    warmer = _warm(log_p, steps, few, many)
+    series = [_curve("the judge's conditionals", [effects[n] for n in steps], steps)]
+    if warmer is not None:
+        label = f"warmed to temperature {warmer.temperature:.2f}"
+        series.append(_curve(label, [warmer.effects[n] for n in steps], steps))
     values = {
         "vocab": log_p.shape[1], "n": scale.conditionals, "ratio": ratio.value, "ratio_stderr": ratio.stderr,
         "paper_ratio": many / few, "share": share, "share_stderr": share_error, "paper_steps": list(PAPER_STEPS),
         "lost": {str(n): effects[n].entropy_lost for n in steps},
         "lost_stderr": {str(n): effects[n].entropy_stderr for n in steps},
-        "warmer": warmer,
+        "warmer": None if warmer is None else warmer.facts,
         "zipf_lost": {str(vocab): effect.entropy_lost for vocab, effect in zip(ZIPF, lost, strict=True)},
     }  # fmt: skip
-    return Outcome(tuple(made), series, values=values)
+    return Outcome(tuple(made), tuple(series), values=values)
 
 
-def _warmer(log_p: Tensor, few: float, many: float) -> dict[str, float] | None:
-    """The same with the judge made as weak as the paper's sampler, by a temperature; None where it cannot be."""
+@dataclasses.dataclass(frozen=True)
+class _Warmer:
+    """The judge made as weak as the paper's sampler, by a temperature. facts: its ratio and share, for words."""
+
+    temperature: float
+    effects: dict[int, RaceEffect]
+    facts: dict[str, float]
+
+
+def _warm(log_p: Tensor, steps: tuple[int, ...], few: float, many: float) -> _Warmer | None:
+    """None where no temperature makes the judge that weak."""
     try:
-        T, log_q = tempered(log_p, few, PAPER_STEPS[0])
+        temperature, log_q = tempered(log_p, few, PAPER_STEPS[0])
     except ConfigError:
         return None
-    ratio = perplexity_ratio(*(race_effect(log_p, n, sampler=log_q) for n in PAPER_STEPS))
+    effects = {n: race_effect(log_p, n, sampler=log_q) for n in steps}
+    ratio = perplexity_ratio(*(effects[n] for n in PAPER_STEPS))
     share, error = ratio.share(few, many)
-    return {
-        "temperature": T, "ratio": ratio.value, "ratio_stderr": ratio.stderr, "share": share, "share_stderr": error,
+    facts = {
+        "temperature": temperature, "ratio": ratio.value, "ratio_stderr": ratio.stderr, "share": share,
+        "share_stderr": error,
     }  # fmt: skip
+    return _Warmer(temperature, effects, facts)
+
+
+def _ratio(effect: RaceEffect) -> tuple[float, float]:
+    """The perplexity of raced draws over that of exact ones, with its standard error, paired by position."""
+    value = effect.perplexity_raced / effect.perplexity_exact
+    return value, value * effect.cross_stderr
+
+
+def _curve(name: str, effects: Iterable[RaceEffect], steps: tuple[int, ...]) -> Series:
+    points = tuple(Point(float(n), *_ratio(effect), str(n)) for n, effect in zip(steps, effects, strict=True))
+    return Series(TABLE, f"closed form, {name}", "theory", points, y="perplexity of float32 draws over exact ones")

@@ -39,7 +39,7 @@ def _stand_ins(evidence: Evidence) -> str:
 def _bound(evidence: Evidence) -> str:
     return (
         "The first row of a diffusion model is the paper's quantity, an average over t in [0.001, 1]; it leaves out "
-        "the reconstruction and the prior. The row `full bound` adds them and is what verdicts use."
+        "the reconstruction and the prior. The row “full bound” adds them and is what verdicts use."
     )
 
 

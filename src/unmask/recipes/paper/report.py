@@ -1,6 +1,7 @@
 """`unmask report`: the paper's tables and figure, measured where that is not done yet, and their page."""
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from unmask.report import figures
 from unmask.report.paper.content import PaperReport
 from unmask.report.paper.write import write_paper
 
+PAUSE = 120.0  # seconds at least between two drawings of an unfinished page
 TITLE = "Promises, Outlooks and Challenges of Diffusion Language Modeling, measured again"
 
 
@@ -52,13 +54,13 @@ def paper_report(
     tasks = plan(scale)
     select(tasks, only)
     bench = Bench(Results(out, scale.name), dict(models or {}), device, say)
-    written: list[str] = []
+    drawn = time.monotonic()
 
     def after(done: Done) -> None:
-        part = list(done.records)[-1].partition("/")[0] if done.records else ""
-        if part and part not in written:
-            written.append(part)
+        nonlocal drawn
+        if time.monotonic() - drawn > PAUSE:
             write_paper(assemble(scale, tasks, done), out)
+            drawn = time.monotonic()
 
     done = carry_out(tasks, bench, only=only, measure=measure, update=update, after=after)
     report = assemble(scale, tasks, done)

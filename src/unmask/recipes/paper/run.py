@@ -65,7 +65,7 @@ def carry_out(
     clock = _Clock(sum(task.flops for task in tasks if task.key in chosen), update)
     for number, task in enumerate(tasks):
         bench.progress = clock.within(task.flops) if task.key in chosen else None
-        reason = _look(task, bench, records, identities)
+        reason = _look(task, bench, records, identities, reasons)
         ran = False
         if reason is None and task.key not in records:
             if not measure or task.key not in chosen:
@@ -82,13 +82,16 @@ def carry_out(
     return Done(records, reasons)
 
 
-def _look(task: Task, bench: Bench, records: dict[str, Record], identities: dict[str, str]) -> str | None:
+def _look(
+    task: Task, bench: Bench, records: dict[str, Record], identities: dict[str, str], reasons: Mapping[str, str]
+) -> str | None:
     """Find what is kept; the reason why the task cannot run, or None."""
     if task.impossible:
         return task.impossible
     missing = [key for key in task.needs if key not in records]
     if missing:
-        return f"needs {', '.join(missing)}"
+        why = reasons.get(missing[0], WAITING)
+        return why if why == WAITING else f"{why} ({missing[0]})"
     try:
         prints = {name: bench.fingerprint(name) for name in task.models}
     except UnmaskError as error:

@@ -90,7 +90,7 @@ def _mauve(evidence: Evidence) -> Iterator[Series]:
         if len(rows) < 2 or rows[0] is None or rows[1] is None or rows[0].name != "mauve":
             continue
         family: Family = "diffusion" if "/sedd-" in key else "autoregressive"
-        label = str(evidence.values(key).get("words", key))
+        label = key.partition("/")[2].replace("sedd-", "SEDD, ").replace("ar-", "AR, ").replace("ar", "AR")
         found[family].append(Point(rows[1].value, rows[0].value, evidence.values(key)["std"], label))
     names = {"diffusion": evidence.scale.diffusion[0].label, "autoregressive": evidence.scale.autoregressive[0].label}
     for family, points in found.items():

@@ -2,17 +2,20 @@
 
 import functools
 import math
+from typing import Any
 
 from unmask.evaluation.estimators import estimator_variance
 from unmask.evaluation.likelihood import Bound, log_likelihood
 from unmask.evaluation.results import Entry, Row
-from unmask.model import DiffusionLM
+from unmask.model import DiffusionLM, LanguageModel
+from unmask.recipes.heldout import scoring_rows
 from unmask.recipes.paper import numbers
 from unmask.recipes.paper.bench import Bench
 from unmask.recipes.paper.scales import Contender, Scale
 from unmask.recipes.paper.task import Outcome, Task, nothing
 from unmask.recipes.zeroshot import zero_shot_rows
 from unmask.report.paper.content import Point, Series
+from unmask.text.zeroshot import ZERO_SHOT
 
 TABLE = "table1"
 SEED = 0
@@ -69,7 +72,7 @@ def _measured(scale: Scale, column: str, name: str, contender: Contender) -> Tas
 
 def _run(scale: Scale, column: str, name: str, contender: Contender, bench: Bench) -> Outcome:
     model = bench.model(contender.model)
-    rows, scored, info = zero_shot_rows(model, name, packing=scale.packing, max_tokens=scale.set_tokens, say=bench.say)
+    rows, scored, info = _packed(scale, name, model, scale.set_tokens)
     counted = isinstance(model, DiffusionLM) and model.process.commits
     bound = log_likelihood(
         model,
@@ -86,6 +89,15 @@ def _run(scale: Scale, column: str, name: str, contender: Contender, bench: Benc
         "stderr": bound.stderr, "tokens": bound.tokens, "info": info, "exact": bound.exact,
     }  # fmt: skip
     return Outcome(_rows(bound, contender.label, how), values=values)
+
+
+def _packed(
+    scale: Scale, name: str, model: LanguageModel, tokens: int | None
+) -> tuple[Any, Any | None, dict[str, Any]]:
+    """Rows of a zero-shot set, or of the held-out part of a corpus."""
+    if name in ZERO_SHOT:
+        return zero_shot_rows(model, name, packing=scale.packing, max_tokens=tokens)
+    return scoring_rows(model, name, None if tokens is None else tokens // model.length, packing=scale.packing)
 
 
 def _rows(bound: Bound, label: str, how: str) -> tuple[Row, ...]:
@@ -133,9 +145,7 @@ def _variance(scale: Scale) -> Task:
 def _run_variance(scale: Scale, bench: Bench) -> Outcome:
     model = bench.diffusion(scale.diffusion[0].model)
     name = next(iter(scale.sets.values()))
-    rows, _, _ = zero_shot_rows(
-        model, name, packing=scale.packing, max_tokens=scale.variance_rows * model.length, say=bench.say
-    )
+    rows, _, _ = _packed(scale, name, model, scale.variance_rows * model.length)
     found = estimator_variance(model, rows, evaluations=EVALUATIONS, seed=SEED)
     points = [
         Point(float(i), value.variance, error=value.stderr, label=name) for i, (name, value) in enumerate(found.items())

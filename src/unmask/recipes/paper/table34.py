@@ -80,7 +80,7 @@ def _diverse(scale: Scale, plan: Plan) -> Task:
         key=f"{DIVERSITY}/{plan.name}",
         words=f"diversity of {plan.label}",
         run=functools.partial(_run_diverse, plan),
-        settings={"window": WINDOW},
+        settings={"window": WINDOW, "values": "mean, standard error, standard deviation"},
         cells=tuple(cells),
         needs=(plan.key,),
         flops=1e8 * plan.n,
@@ -91,5 +91,4 @@ def _run_diverse(plan: Plan, bench: Bench) -> Outcome:
     made = bench.samples(plan.name)
     shortest = min(len(ids) for ids in made.ids)
     found = diversity(made, window=min(WINDOW, shortest - 1))
-    rows = tuple(dataclasses.replace(row, model=plan.label) for row in found.rows())
-    return Outcome(rows, values={"std": [found.unique.std, found.entropy.std, found.repetition.std]})
+    return Outcome(tuple(dataclasses.replace(row, model=plan.label, note="") for row in found.rows()))

@@ -208,6 +208,12 @@ def ours(cell: Entry | Fact) -> tuple[str, str, str]:
     return mark, value, _rounded(usable, value) if usable else ""
 
 
+def our_spread(cell: Entry | Fact) -> str:
+    """The standard deviation over what our number averages, or nothing."""
+    row = cell.measured if isinstance(cell, Entry) else None
+    return "" if row is None or row.spread is None or not math.isfinite(row.spread) else f"{row.spread:.2g}"
+
+
 def papers(cell: Entry | Fact, decimals: int | None) -> tuple[str, str, str]:
     """The paper's number as printed: `≤ ` or nothing, the number, its spread over sequences or nothing."""
     if isinstance(cell, Fact):

@@ -95,6 +95,7 @@ def _grid(cells: Grid, marks: Marks) -> list[str]:
 def _ours(cell: Entry | Fact, cells: Grid, marks: Marks) -> str:
     bound, value, error = layout.ours(cell)
     text = f"{bound}{value or ABSENT}" + (f" ± {error}" if error else "")
+    text += f", sd {spread}" if (spread := layout.our_spread(cell)) else ""
     row = cell.measured if isinstance(cell, Entry) else None
     letter = f" ({marks.protocols[row.protocol]})" if row is not None else ""
     return text + letter + "".join(f" [{cells.footnotes[note]}]" for note in layout.footnotes(cell))

@@ -99,6 +99,7 @@ def _ours(cell: Entry | Fact, cells: Grid, marks: Marks, pad: str) -> Html:
         tag("span", bound, class_="bound") if bound else None,
         value or tag("span", ABSENT, class_="none"), _signs(signs), _pad(pad),
         tag("span", "± ", error, _signs([]), _pad(pad), class_="se") if error else None,
+        tag("span", "sd ", spread, _signs([]), class_="se") if (spread := layout.our_spread(cell)) else None,
         class_="cell",
         title=_certificate(cell),
     )  # fmt: skip
