@@ -19,7 +19,7 @@ from unmask.text.zeroshot import ZERO_SHOT
 
 TABLE = "table1"
 SEED = 0
-EVALUATIONS = 16  # a row, where estimators are compared
+EVALUATIONS, REPEATS = 16, 4  # of each row, where estimators are compared
 
 
 def tasks(scale: Scale) -> list[Task]:
@@ -136,9 +136,9 @@ def _variance(scale: Scale) -> Task:
         key=f"{TABLE}/variance",
         words="how sharp the estimators of the bound are",
         run=functools.partial(_run_variance, scale),
-        settings={"rows": scale.variance_rows, "evaluations": EVALUATIONS, "seed": SEED},
+        settings={"rows": scale.variance_rows, "evaluations": EVALUATIONS, "repeats": REPEATS, "seed": SEED},
         models=(first.model,),
-        flops=2.0 * first.parameters * scale.variance_rows * 256 * EVALUATIONS * 4 * 8,
+        flops=2.0 * first.parameters * scale.variance_rows * 256 * EVALUATIONS * 4 * REPEATS,
     )
 
 
@@ -146,7 +146,9 @@ def _run_variance(scale: Scale, bench: Bench) -> Outcome:
     model = bench.diffusion(scale.diffusion[0].model)
     name = next(iter(scale.sets.values()))
     rows, _, _ = _packed(scale, name, model, scale.variance_rows * model.length)
-    found = estimator_variance(model, rows, evaluations=EVALUATIONS, seed=SEED)
+    found = estimator_variance(
+        model, rows, evaluations=EVALUATIONS, repeats=REPEATS, seed=SEED, progress=bench.progress
+    )
     points = [
         Point(float(i), value.variance, error=value.stderr, label=name) for i, (name, value) in enumerate(found.items())
     ]

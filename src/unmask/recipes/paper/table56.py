@@ -79,8 +79,8 @@ def tasks(scale: Scale) -> list[Task]:
         jobs = [Job(scale, scale.conditional, sedd[0], way) for way in ("scratchpad", "short", "matched")]
         jobs += [Job(scale, scale.conditional, ar[0], way) for way in ("plain", "top-p", "top-k")]
         made += [_generated(job, table) for job in jobs]
-        made += [_real(scale, scale.conditional, ar[0], table)]
         made += [_measured(job, table) for job in jobs]
+        made += [_real(scale, scale.conditional, ar[0], table)]
         made += [_correlated(scale, jobs, table)]
     return made
 
@@ -184,7 +184,10 @@ def _run_measured(job: Job, bench: Bench) -> Outcome:
     )  # fmt: skip
     steps = f"; {job.what.steps} steps" if job.diffusion else ""
     steps += f"; judge in {job.scale.judge_dtype}, network in {job.scale.sampling.dtype}"
-    rows = [dataclasses.replace(row, protocol=f"{row.protocol}{steps}") for row in found.rows(job.label, seed=SEED)]
+    rows = [
+        dataclasses.replace(row, protocol=f"{row.protocol}{steps}", note="") for row in found.rows(job.label, seed=SEED)
+    ]
+    rows[0] = dataclasses.replace(rows[0], spread=found.mauve.std, protocol=f"{rows[0].protocol}; sd over the seeds")
     values = {
         "per_seed": list(found.mauve.per_seed), "std": found.mauve.std, "words": WAYS[job.way].words,
         "mauve": found.mauve.mean, "perplexity": found.continuation.perplexity,
