@@ -88,8 +88,11 @@ def measure(model: LanguageModel, judge: AutoregressiveLM | None) -> dict[str, A
     return facts
 
 
-def embed(run_folder: Path, target: Path, judge: AutoregressiveLM | None = None) -> Path:
-    """Write the package data of a run into `target`, replacing what is there."""
+def embed(run_folder: Path, target: Path, judge: AutoregressiveLM | None = None, history: str = "") -> Path:
+    """Write the package data of a run into `target`, replacing what is there.
+
+    history: what the card has to say of a run that was not made in one go.
+    """
     run = from_json(read_json(run_folder / "config.json"))
     model = load(run_folder)
     model.net.to(torch.bfloat16).float()  # measured as it will be read
@@ -97,6 +100,7 @@ def embed(run_folder: Path, target: Path, judge: AutoregressiveLM | None = None)
     model.card |= {
         "name": run.name, "parameters": model.net.num_parameters, "command": f"unmask train --recipe {run.name}",
         "run": run.as_json(), "licences": licences(run.data.corpus), "curves": curve(run_folder), "measured": facts,
+        "history": history,
     }  # fmt: skip
     save(model, target, dtype=torch.bfloat16)
     (target / "README.md").write_text(readme(model, run), encoding="utf-8")
@@ -141,6 +145,7 @@ def readme(model: LanguageModel, run: Run) -> str:
     for row in card["licences"]:
         text.append(f"- `{row['corpus']}`: {row['description']}. {row['licence']}. {row['attribution']}".rstrip())
     text += ["\n## Again\n", f"```sh\n{card['command']} --out runs/{run.name.replace('/', '-')}\n```\n"]
+    text += [f"{card['history']}\n"] if card.get("history") else []
     text += _curve_table(card["curves"])
     return "\n".join(text) + "\n"
 
@@ -176,11 +181,12 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--judge", help="an autoregressive model that judges samples")
+    parser.add_argument("--history", default="", help="how the run was made, where not in one go")
     given = parser.parse_args()
     judge = load(given.judge) if given.judge else None
     if judge is not None and not isinstance(judge, AutoregressiveLM):
         parser.error("--judge must be an autoregressive model")
-    print(embed(given.run, given.target, judge), file=sys.stdout)
+    print(embed(given.run, given.target, judge, given.history), file=sys.stdout)
 
 
 if __name__ == "__main__":
