@@ -108,7 +108,7 @@ TINY = Scale(
     absent={"PTB": NOT_OFFLINE, "WikiText103": NOT_OFFLINE, "1BW": NOT_OFFLINE},
     set_tokens=200_000, times=8, packing="sedd", harness_limit=200, reference_limit=25, mc=16, tasks=TASKS,
     sampling=Sampling(
-        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(64, 1024), many=128, few=32, many_until=256, batch=32
+        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(64, 1024), many=128, few=16, many_until=256, batch=32
     ),
     conditional=Conditional("", 500, 50, 50, steps=64, features=100, seeds=5, batch=50),
     speed=Speed(
