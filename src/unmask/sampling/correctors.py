@@ -13,7 +13,7 @@ from torch import Tensor
 from unmask.errors import ConfigError
 from unmask.sampling.draws import precise
 from unmask.sampling.laws import Reads
-from unmask.sampling.rules import Rule, Run, State, count, write
+from unmask.sampling.rules import LATEST, Rule, Run, State, count, write
 
 
 class Corrector(Protocol):
@@ -45,9 +45,10 @@ class Remasking:
             raise ConfigError(f"eta is {self.eta}", "it is the largest probability that a token is masked again")
 
     def rates(self, run: Run, state: State) -> tuple[Tensor, Tensor]:
-        """The probabilities that a token is masked, and that a mask is filled: [B] each, float64."""
-        lost = run.model.process.schedule.one_minus_alpha(precise(run.times(state)))
-        remask = (lost / (1 - lost)).clamp(max=self.eta)
+        """The probabilities that a token is masked, and that a mask is filled: [B] each, float64; 0 in a clean row."""
+        times = precise(run.times(state))
+        lost = run.model.process.schedule.one_minus_alpha(times.clamp(min=LATEST))
+        remask = torch.where(times > 0, (lost / (1 - lost)).clamp(max=self.eta), 0.0)
         return remask, remask * (1 - lost) / lost
 
     def __call__(self, run: Run, state: State) -> State:

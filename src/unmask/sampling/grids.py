@@ -9,7 +9,7 @@ from unmask.diffusion.processes import Process
 from unmask.diffusion.times import cosine_grid, linear_grid
 from unmask.errors import unknown
 from unmask.sampling.laws import ancestral_law, euler_law, tweedie_law
-from unmask.sampling.rules import GridRule
+from unmask.sampling.rules import LATEST, GridRule
 
 GRIDS: dict[str, Callable[[int, float, float], Tensor]] = {"cosine": cosine_grid, "linear": linear_grid}
 
@@ -26,7 +26,7 @@ def tweedie(steps: int, start: float = 1.0, *, grid: str = "linear") -> GridRule
     def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
         return torch.expm1(process.schedule.sigma(t) - process.schedule.sigma(s))
 
-    return GridRule("tweedie", "score", _times(grid, steps, start, 1e-5), tweedie_law, odds)
+    return GridRule("tweedie", "score", _times(grid, steps, start, LATEST), tweedie_law, odds)
 
 
 def euler(steps: int, start: float = 1.0, *, grid: str = "linear") -> GridRule:
@@ -35,7 +35,7 @@ def euler(steps: int, start: float = 1.0, *, grid: str = "linear") -> GridRule:
     def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
         return (t - s) * process.schedule.dsigma(t)
 
-    return GridRule("euler", "score", _times(grid, steps, start, 1e-5), euler_law, odds)
+    return GridRule("euler", "score", _times(grid, steps, start, LATEST), euler_law, odds)
 
 
 def ancestral(steps: int, start: float = 1.0, *, grid: str = "linear") -> GridRule:

@@ -20,6 +20,7 @@ from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
 ELEMENTS = 1 << 24  # of a law held at once
+LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
 class Prediction(Protocol):

@@ -20,10 +20,8 @@ from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
 from unmask.sampling.draws import float_type, precise, widest
 from unmask.sampling.laws import Reads
-from unmask.sampling.orders import BLIND, ORDERS, Order, confidence, entropy, ranks
-from unmask.sampling.rules import Prediction, Run, State, chunks, count, write
-
-LATEST = 1e-5  # the time nearest to data that a network is asked about, as on SEDD's grid
+from unmask.sampling.orders import BLIND, ORDERS, Order, confidence, entropy, ranks, rounded
+from unmask.sampling.rules import LATEST, Prediction, Run, State, chunks, count, write
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,15 +38,21 @@ class View:
         return self.run.predict(self.state)
 
     def read(self, order: Order) -> Tensor:
-        """The order's score [B, L] from p0, a part of the positions at a time; -inf where `at` is False."""
+        """The order's score [B, L] from p0, rounded, a part of the positions at a time; -inf where `at` is False."""
         score = torch.full(self.at.shape, -math.inf, device=self.at.device, dtype=float_type(self.at.device))
         for part in chunks(self.at, self.run.model.process.num_states):
-            score[part] = order(self.prediction.log_p0(part)).to(score.dtype)
+            score[part] = rounded(order(self.prediction.log_p0(part))).to(score.dtype)
         return score
 
+    def ranks(self, score: Tensor) -> Tensor:
+        """The place of each position of `at` in the order of the scores [B, L], from 0."""
+        return ranks(score, self.at, self.uniforms)
+
+    @functools.cached_property
     def uniforms(self) -> Tensor:
         """A keyed uniform a position: [B, L]."""
-        return self.run.draws.uniforms("order", self.state.step, self.at.shape[1]).to(self.at.device)
+        u, device = self.run.draws.uniforms("order", self.state.step, self.at.shape[1]), self.at.device
+        return u.to(device, float_type(device))
 
 
 Choose = Callable[[View], Tensor]
@@ -78,11 +82,11 @@ def _move(view: View, turns: Tensor) -> State:
 
 
 def _settle(state: State, left: Tensor, times: Tensor) -> State:
-    """The state at `times` [B] with the masks `left` [B, L]; clean data where there are none."""
+    """The state at `times` [B] with the masks `left` [B, L]; a row without any is at 0, and so are all in the end."""
     busy = left.any(1)
     if not bool(busy.any()):
         return dataclasses.replace(state, t=0.0, times=None, done=True)
-    return dataclasses.replace(state, t=float(times[busy].max()), times=times)
+    return dataclasses.replace(state, t=float(times[busy].max()), times=times.masked_fill(~busy, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +133,7 @@ class FirstHitting:
         lost = lost * u ** (1 / at.sum(1).clamp(min=1).to(u.device, torch.float64))
         times = torch.where(at.any(1), time_of(process, lost).to(at.device, float_type(at.device)), run.times(state))
         view = View(run, dataclasses.replace(state, times=times), at)
-        turns = at & (ranks(view.uniforms(), at) == 0)
+        turns = at & (view.ranks(view.uniforms) == 0)
         return _settle(_move(view, turns), at & ~turns, times)
 
 
@@ -144,8 +148,8 @@ def in_order(name: str, steps: int) -> Unmasking:
 
     def choose(view: View) -> Tensor:
         left, moves = view.at.sum(1, keepdim=True), max(1, steps - view.state.step)
-        score = view.read(ORDERS[name]) if name in ORDERS else BLIND[name](view.uniforms())
-        return ranks(score, view.at) < (left + moves - 1) // moves
+        score = view.read(ORDERS[name]) if name in ORDERS else BLIND[name](view.uniforms)
+        return view.ranks(score) < (left + moves - 1) // moves
 
     return Unmasking(name, choose)
 
@@ -157,7 +161,7 @@ def threshold(*, tau: float = 0.9) -> Unmasking:
 
     def choose(view: View) -> Tensor:
         score = view.read(confidence)
-        return (score >= tau) | (ranks(score, view.at) == 0)
+        return (score >= (math.log(tau) if tau else -math.inf)) | (view.ranks(score) == 0)
 
     return Unmasking("threshold", choose)
 
@@ -172,7 +176,7 @@ def entropy_bounded(*, gamma: float = 0.1) -> Unmasking:
 
     def choose(view: View) -> Tensor:
         score = view.read(entropy)
-        place = ranks(score, view.at)
+        place = view.ranks(score)
         cost = widest(-score).masked_fill(~view.at, 0.0)
         ordered = torch.zeros_like(cost).scatter_(1, place, cost)
         before = (ordered.cumsum(1) - ordered).gather(1, place)  # what the positions ahead of it cost
