@@ -12,6 +12,7 @@ from unmask.errors import ConfigError, UnmaskError
 from unmask.model import DiffusionLM
 from unmask.sampling import RULES, Canvas, Remasking, Rule, denoise, sample, with_corrector
 from unmask.sampling.named import check_process
+from unmask.sampling.orders import ranks, rounded
 from unmask.sampling.unmasking import FirstHitting, Unmasking, entropy_bounded, in_order, threshold
 
 from .bayes import BayesModel, raw
@@ -122,6 +123,24 @@ def test_rows_are_read_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr("unmask.sampling.rules.ELEMENTS", 40)
             assert torch.equal(sample(MODELS["raw"], uneven(), rule=rule, seed=2).tokens, whole)
+
+
+def test_equal_scores_are_in_an_order_of_chance_that_the_batch_does_not_change() -> None:
+    """To a rotary network all masks of a blank canvas are alike, but for how a product rounds."""
+    model, canvas = MODELS["x0"], Canvas.blank(12, batch=300)
+    spread = model.predict(torch.full((1, 12), 7), torch.ones(1).double()).log_p0()[0].amax(-1)
+    assert 0 <= float(spread.max() - spread.min()) < 1e-12
+    for rule in ("confidence", "entropy", "margin", "threshold"):
+        running = denoise(model, canvas, rule=rule, seed=0, **({"tau": 1.0} if rule == "threshold" else {"steps": 12}))
+        next(running)
+        first = next(running).committed
+        assert (first.sum(1) == 1).all()
+        assert (first.sum(0) - 25).abs().max() < 25  # 5 sd
+    score = torch.tensor([[0.3, 0.1, 0.3, 0.9]])
+    u = torch.tensor([[0.8, 0.1, 0.2, 0.9]])
+    at = torch.tensor([[True, True, True, False]])
+    assert ranks(score, at, u).tolist() == [[1, 2, 0, 3]]
+    assert rounded(score).tolist() == rounded(score + 1e-7).tolist() != rounded(score + 1e-3).tolist()
 
 
 def test_left_to_right_is_left_to_right_and_greedy_is_greedy() -> None:
