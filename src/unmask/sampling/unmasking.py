@@ -155,7 +155,10 @@ def in_order(name: str, steps: int) -> Unmasking:
 
 
 def threshold(*, tau: float = 0.9) -> Unmasking:
-    """Every position whose largest p0 is at least tau, and the largest of a row (Fast-dLLM, arXiv 2505.22618)."""
+    """Every position whose largest p0 is at least tau, and the largest of a row (Fast-dLLM, arXiv 2505.22618).
+
+    p0 is compared as it is ordered: in logs, rounded (`orders.rounded`), so that the batch does not decide.
+    """
     if not 0 <= tau <= 1:
         raise ConfigError(f"tau is {tau}", "it is a probability: positions as sure as that are unmasked together")
 
