@@ -1,6 +1,7 @@
 """`unmask sample` and `unmask fill`."""
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,16 @@ FILL_EXAMPLES = """Examples:
 
 Model = Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name: sedd-twin, ar-twin.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps (diffusion). Default 64.", show_default=False)]
-Rule = Annotated[str | None, typer.Option(help="tweedie, euler or ancestral (diffusion). Default: as trained.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        help="tweedie, euler, ancestral, first-hitting, confidence, margin, entropy, random-order, left-to-right, "
+        "threshold or entropy-bounded (diffusion). Default: as trained."
+    ),
+]
+Tau = Annotated[float | None, typer.Option(help="threshold: the probability from which tokens are taken together.")]
+Gamma = Annotated[float | None, typer.Option(help="entropy-bounded: the bound, in nats.")]
+Grid = Annotated[str | None, typer.Option(help="tweedie, euler, ancestral: linear or cosine times.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus: the smallest set with this probability.")]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens.")]
 Temperature = Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder, 0 is greedy.")]
@@ -41,6 +51,9 @@ def sample(
     prompt: Annotated[str, typer.Option(help="Text that the sample begins with.")] = "",
     steps: Steps = None,
     rule: Rule = None,
+    tau: Tau = None,
+    gamma: Gamma = None,
+    grid: Grid = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -62,7 +75,7 @@ def sample(
     ids = lm.tokenizer.encode(prompt) if lm.tokenizer else []
     canvas = Canvas.prompt(ids, size, batch=number) if ids else Canvas.blank(size, batch=number)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    _generate(lm, canvas, model, {"steps": steps, "rule": rule}, options, seed, as_json)
+    _generate(lm, canvas, model, _steps(steps, rule, tau, gamma, grid), options, seed, as_json)
 
 
 def fill(
@@ -70,6 +83,9 @@ def fill(
     model: Model = "sedd-twin",
     steps: Steps = None,
     rule: Rule = None,
+    tau: Tau = None,
+    gamma: Gamma = None,
+    grid: Grid = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -93,7 +109,14 @@ def fill(
         if length > canvas.length:
             canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer, batch=number)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    _generate(lm, canvas, model, {"steps": steps, "rule": rule}, options, seed, as_json)
+    _generate(lm, canvas, model, _steps(steps, rule, tau, gamma, grid), options, seed, as_json)
+
+
+def _steps(
+    steps: int | None, rule: str | None, tau: float | None, gamma: float | None, grid: str | None
+) -> dict[str, Any]:
+    """What says how a diffusion model is sampled."""
+    return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid}
 
 
 def _load(model: str, device: str | None) -> "LanguageModel":
@@ -138,6 +161,8 @@ def _generate(
     seed = fold("seed", time.time_ns()) if seed is None else seed
     with progress("sampling") as update:
         result = draw(lm, canvas, seed=seed, progress=update, **given, **options)
+    for notice in result.notices:
+        print(f"note: {notice}", file=sys.stderr)
     assert lm.tokenizer is not None
     for i, tokens in enumerate(result.tokens.tolist()):
         text = lm.tokenizer.decode(tokens)
