@@ -183,3 +183,9 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="holds other files"):
         Results(tmp_path, "tiny")
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_setting_of_any_name_is_kept_with_the_outcome(results: Results) -> None:
+    one = dataclasses.replace(task("a/1", []), settings={"task": "piqa", "benchmark": "x"})
+    made = carry_out([one], FakeBench(results)).records["a/1"].provenance
+    assert made["settings"] == {"task": "a/1", "benchmark": "x"}

@@ -81,7 +81,7 @@ class Results:
         """Write what a task found, whole or not at all."""
         if len(outcome.rows) != len(task.cells):
             raise AssertionError(f"{task.key} fills {len(task.cells)} cells, not {len(outcome.rows)}")
-        record = Record(identity, outcome, seconds, provenance(task=task.key, **task.settings))
+        record = Record(identity, outcome, seconds, provenance(**{**task.settings, "task": task.key}))
         path = self.path(task.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, finite(dataclasses.asdict(record)))

@@ -43,7 +43,7 @@ def _one(scale: Scale, name: str, who: Contender) -> Task:
         key=key,
         words=f"{COLUMNS[name]} for {who.label}, {number} documents",
         run=functools.partial(_run, scale, name, who),
-        settings={"task": name, "limit": limit, "seed": SEED} | ({"mc": scale.mc} if diffusion else {}),
+        settings={"benchmark": name, "limit": limit, "seed": SEED} | ({"mc": scale.mc} if diffusion else {}),
         cells=_cells(scale, name, who),
         models=() if who in scale.references else (who.model,),
         flops=2.0 * who.parameters * TOKENS * passes,
