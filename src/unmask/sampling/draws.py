@@ -123,7 +123,8 @@ class Draws:
             raise ConfigError("draws need a seed or a generator, and not both", "give one of seed= and generator=")
         stream = self.generator
         if self.seed is not None:
-            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race"))
+            first = [int(each) for each in self.samples[:1] if each > 0]  # later batches: another stream
+            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race", *first))
         object.__setattr__(self, "stream", stream)
 
     @property
