@@ -101,7 +101,7 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
         found.total = time.perf_counter() - began
         found.seconds["rest"] = found.total - sum(found.seconds[part] for part in PARTS[:-1])
         found.peak_bytes = peak_memory(device)
-        Draws.choose = choose  # type: ignore[assignment, method-assign]
+        Draws.choose = choose  # type: ignore[method-assign]
         for name, before in kept.items():
             net.__dict__.pop(name)
             if before is not None:
