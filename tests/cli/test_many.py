@@ -1,6 +1,7 @@
 """`unmask sample` into a file: batches, goings-on, verifiers, profiles, dtypes."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from unmask import compat
 from unmask.cli import many as module
 from unmask.evaluation import many as store
 from unmask.evaluation.samples import read_samples
+from unmask.sampling import Sample
 
 from .call import call
 
@@ -275,3 +277,20 @@ def test_the_pace_says_tokens_a_second_and_the_time_left(monkeypatch, capsys):
     pace.end()
     assert capsys.readouterr().err == "sample 30 of 80, 25 tokens/s, 1 min 40 s left\n"
     assert [module.duration(x) for x in (3.4, 61, 7260)] == ["3 s", "1 min 01 s", "2 h 01 min"]
+
+
+def test_memory_does_not_grow_with_the_number(tmp_path, small_models, monkeypatch):
+    tokens = torch.arange(40 * 12).reshape(40, 12) % 300
+    fake = Sample(tokens, nfe=1, steps=1, seconds=0.0, clipped_mass=0.0, rule="r", reads="p0", draws="exact", seed=3)
+    monkeypatch.setattr(store, "draw_batch", lambda *a: (fake, 0.0))
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        try:
+            assert made(small_models, tmp_path / f"{n}.jsonl", "--batch-size", 40, n=n)["samples"] == n
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(40)
+    assert peak(4000) < 1.2 * peak(400)

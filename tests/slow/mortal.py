@@ -1,4 +1,4 @@
-"""`unmask` in a process that kills itself: before the batch at sample DIE_AT or behind. Arguments: DIE_AT, then unmask's."""
+"""`unmask` in a process that kills itself before a batch at or behind sample DIE_AT. Arguments: DIE_AT, unmask's."""
 
 import os
 import signal

@@ -85,7 +85,9 @@ def sample(
     until: Until = None,
     verifier_timeout: Annotated[float, typer.Option(help="Seconds that a verifier may take for a text.")] = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Write over an --out of other settings.")] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Say on stderr where the time goes.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say on stderr where the time goes, trials of batches too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write text. Several samples are separated by a line of three dashes."""
