@@ -1,6 +1,6 @@
 """How many samples differ between batch sizes, by dtype: matrix products round differently by shape.
 
-python benchmarks/batch_invariance.py [--model sedd-twin] [-n 64] [--steps 64] [--length 256] [--batches 1 4 16]
+python benchmarks/batch_invariance.py [--model sedd-twin] [-n 32] [--steps 32] [--length 128] [--batches 1 4 16]
 """
 
 import argparse
@@ -40,9 +40,9 @@ def compare(name: str, dtype: str, given: argparse.Namespace) -> list[dict]:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--model", nargs="+", default=["sedd-twin", "ar-twin"])
-    words.add_argument("-n", type=int, default=64)
-    words.add_argument("--steps", type=int, default=64)
-    words.add_argument("--length", type=int, default=256)
+    words.add_argument("-n", type=int, default=32)
+    words.add_argument("--steps", type=int, default=32)
+    words.add_argument("--length", type=int, default=128)
     words.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     words.add_argument("--dtypes", nargs="+", default=list(DTYPES))
     words.add_argument("--seed", type=int, default=0)

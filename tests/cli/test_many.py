@@ -231,6 +231,8 @@ def test_a_profile_on_stderr(small_models, kind):
 def test_a_profile_of_a_file(small_models, tmp_path):
     done = sample(small_models, "--profile", "--json", "--out", tmp_path / "a.jsonl", "--batch-size", 2)
     assert json.loads(done.err)["tokens"] == 7 * 12
+    again = sample(small_models, "--profile", "--json", "--out", tmp_path / "a.jsonl", "--batch-size", 2)
+    assert json.loads(again.err)["tokens"] == json.loads(again.err)["evaluations"] == 0  # it was there already
 
 
 @pytest.mark.parametrize("verb", ["sample", "fill"])

@@ -107,7 +107,7 @@ def sample(
     given = _given(lm, model, {"steps": steps, "rule": rule})
     with many.profiling(lm, wanted, new_tokens=int((~canvas.frozen).sum())) as made:
         if wanted.kept:
-            made(many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks))
+            many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
         else:
             made(_generate(lm, canvas, model, given | options, seed, number, as_json, wanted.batch))
 

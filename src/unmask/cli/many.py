@@ -123,10 +123,11 @@ def write(
     dtype: str,
     wanted: Wanted,
     ranks: "Ranks",
-) -> int:
+    batch_made: Callable[[int], None],
+) -> None:
     """Make the samples into the file (or one that vanishes, whose samples are printed) and say what it took.
 
-    How many samples this call made, as far as the first process knows; 0 in the others.
+    batch_made: told the size of each batch that this process made.
     """
     from unmask.evaluation.many import earlier_seed, write_many
     from unmask.evaluation.samples import SampleSettings, fingerprint
@@ -154,14 +155,12 @@ def write(
             path, lm, settings, canvas, batch=wanted.fixed(),
             choose_batch=lambda most: wanted.batch(lm, canvas, options, most),
             ranks=ranks, verifier=verifier, until=wanted.until, overwrite=wanted.force,
-            told=pace if ranks.index == 0 else None,
+            told=pace if ranks.index == 0 else None, batch_made=batch_made,
         )  # fmt: skip
         pace.end()
         ranks.close()
-        if made is None:
-            return 0
-        tell(made, wanted)
-        return made.made
+        if made is not None:
+            tell(made, wanted)
 
 
 def tell(made: "Made", wanted: Wanted) -> None:
@@ -193,11 +192,11 @@ def tell(made: "Made", wanted: Wanted) -> None:
 
 @contextlib.contextmanager
 def profiling(lm: "LanguageModel", wanted: Wanted, *, new_tokens: int) -> Iterator[Callable[[int], None]]:
-    """Yields what is told the number of samples made; with --profile a table follows on stderr."""
+    """Yields what is told of samples that were made; with --profile a table follows on stderr (of each process)."""
     made = [0]
 
     def told(samples: int) -> None:
-        made[0] = samples
+        made[0] += samples
 
     if not wanted.profile:
         yield told

@@ -71,14 +71,16 @@ def write_many(
     until: int | None = None,
     overwrite: bool = False,
     told: Told | None = None,
+    batch_made: Callable[[int], None] | None = None,
 ) -> Made | None:
     """Make settings.n samples of `canvas` [1, L], or go on with them; None in all processes but the first.
 
     settings: a seed of None is the one that an earlier call took, else a fresh one; `batch` is not read. batch: samples
     at a time, None: as an earlier call did, else what `choose_batch` says, given the most that make sense. verifier:
     only samples whose text (as in the file) it accepts are kept. until: stop at the first so many, in the order of
-    the samples. Nothing in memory grows with n. Raises ConfigError where the file, or what an earlier call left,
-    was made with other settings, unless `overwrite`; and what sampling and verifying raise.
+    the samples. told: how far all are. batch_made: the size of each batch that this process made. Nothing in memory
+    grows with n. Raises ConfigError where the file, or what an earlier call left, was made with other settings,
+    unless `overwrite`; and what sampling and verifying raise.
     """
     if until is not None and (verifier is None or until < 1):
         raise ConfigError(f"until {until} samples are accepted", "give a verifier, and at least 1")
@@ -94,7 +96,8 @@ def write_many(
     plan = _plan(path)
     ranks.wait()
     if plan is not None:
-        job = _Job(path, model, canvas, SampleSettings(**plan["settings"]), plan, ranks, verifier, until, told)
+        made_so = SampleSettings(**plan["settings"])
+        job = _Job(path, model, canvas, made_so, plan, ranks, verifier, until, told, batch_made)
         job.make()
         ranks.wait()
         if ranks.index == 0:
@@ -191,6 +194,7 @@ class _Job:
     verifier: Verifier | None
     until: int | None
     told: Told | None
+    batch_made: Callable[[int], None] | None
 
     def make(self) -> None:
         """Make the batches of this process that its part does not hold yet; stop where enough were accepted."""
@@ -229,6 +233,8 @@ class _Job:
             lines = [line for line, accepted in zip(lines, verdicts, strict=True) if accepted]
         took = time.perf_counter() - began if self.verifier is not None else 0.0
         append(file, [*lines, last | {"checked": {"accepted": len(lines), "seconds": took}}])
+        if self.batch_made is not None:
+            self.batch_made(size)
         return len(lines)
 
 
