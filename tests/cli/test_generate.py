@@ -59,15 +59,40 @@ def test_fill_can_write_on(small_models: Path):
     assert len(line["tokens"]) == 32
 
 
-@pytest.mark.parametrize("rule", ["tweedie", "analytic", "euler", "ancestral"])
-def test_every_rule(small_models: Path, rule: str):
-    line = call("sample", "--model", small_models / "sedd", "--rule", rule, "--steps", 3, "--json").lines()[0]
-    assert max(line["tokens"]) < 320  # no mask leaves the loop
+RULES = {
+    **{rule: ["--steps", 3, "--grid", "cosine"] for rule in ("tweedie", "analytic", "euler", "ancestral")},
+    **{rule: ["--steps", 3] for rule in ("confidence", "entropy", "left-to-right", "margin", "random-order")},
+    "entropy-bounded": ["--gamma", 1000.0],
+    "first-hitting": [],
+    "threshold": ["--tau", 0.001],
+}
+
+
+@pytest.mark.parametrize("model", ["sedd", "mdlm"])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule(small_models: Path, rule: str, model: str):
+    done = call("sample", "--model", small_models / model, "--rule", rule, *RULES[rule], "--json", "--top-k", 50)
+    line = done.lines()[0]
+    assert max(line["tokens"]) < 320 and done.err == ""  # no mask leaves the loop
+    assert line["rule"] == {"analytic": "tweedie"}.get(rule, rule)
+    assert line["reads"] == ("score" if line["rule"] in ("tweedie", "euler") else "p0")
+    assert line["nfe"] <= (32 if rule == "first-hitting" else 4)
+
+
+def test_a_rule_under_another_name_is_taken_with_one_note(small_models: Path):
+    options = ["--model", small_models / "sedd", "--steps", 3, "--seed", 1, "--json"]
+    done = call("fill", "the [MASK:3] of", "--rule", "low_confidence", *options)
+    assert done.code == 0 and done.lines()[0]["rule"] == "confidence"
+    assert done.err.startswith("note: rule 'low_confidence' is 'confidence' here") and done.err.count("\n") == 1
 
 
 BAD = {
     "unknown model": (["sample", "--model", "sed-twin"], "sedd-twin"),
     "unknown rule": (["sample", "--rule", "tweedy"], "tweedie"),
+    "tau for another rule": (["sample", "--rule", "ancestral", "--tau", "0.5"], "threshold"),
+    "gamma below zero": (["sample", "--rule", "entropy-bounded", "--gamma", "-1"], "gamma"),
+    "unknown grid": (["sample", "--grid", "square"], "linear"),
+    "no remasking by name": (["sample", "--rule", "remdm"], "corrector"),
     "no step": (["sample", "--steps", "0"], "at least 1"),
     "top-p of zero": (["sample", "--top-p", "0"], "top_p"),
     "top-p above one": (["sample", "--top-p", "1.5"], "top_p"),
@@ -95,8 +120,9 @@ def test_bad_input_is_one_clear_error(small_models: Path, case: str):
 
 
 def test_steps_are_not_for_autoregressive_models(small_models: Path):
-    done = call("sample", "--model", small_models / "ar", "--steps", 4)
-    assert done.code == 2 and "autoregressive" in done.err
+    for option in (("--steps", 4), ("--tau", 0.5), ("--rule", "confidence")):
+        done = call("sample", "--model", small_models / "ar", *option)
+        assert done.code == 2 and "autoregressive" in done.err
 
 
 def test_an_autoregressive_model_does_not_fill_to_the_left(small_models: Path):

@@ -296,3 +296,15 @@ def test_memory_does_not_grow_with_the_number(tmp_path, small_models, monkeypatc
 
     peak(40)
     assert peak(4000) < 1.2 * peak(400)
+
+
+def test_rules_with_options_of_their_own(tmp_path, small_models):
+    out = tmp_path / "a.jsonl"
+    given = ("sample", "--model", small_models / "mdlm", "-n", 5, "--seed", 1, "--length", 12, "--dtype", "float64")
+    given += ("--rule", "threshold", "--tau", 0.3)
+    assert call(*given, "--out", out, "--batch-size", 2).code == 0
+    direct = call(*given, "--json").lines()
+    assert [line["tokens"] for line in direct] == [ids.tolist() for ids in read_samples(out).ids]
+    done = call(*given[:-1], 0.4, "--out", out)
+    assert done.code == 2 and "other settings" in done.err
+    assert "note: " in call(*given[:-4], "--rule", "low_confidence", "--out", tmp_path / "b.jsonl").err

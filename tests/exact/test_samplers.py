@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sampling.bayes import BayesModel, a_run, assert_counts, chain_law, raw, rows_law, states, tv
 from unmask.diffusion import Absorbing, Geometric, LogLinear, Process
-from unmask.sampling import Canvas, denoise, sample
+from unmask.sampling import RULES, Canvas, denoise, sample
 from unmask.sampling.loop import find_rule
-from unmask.sampling.rules import RULES, Move, State, draw_any, draw_committing, to_clean
+from unmask.sampling.rules import Move, State, draw_any, draw_committing, to_clean
 from unmask.sampling.transforms import Transform, compose, temperature, top_k, top_p
 
 from .world import CLOSED, MATRICES, World

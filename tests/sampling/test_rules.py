@@ -9,16 +9,16 @@ from torch import Tensor
 
 from unmask.diffusion import Absorbing, Geometric, LogLinear, Process, Uniform
 from unmask.errors import ConfigError
-from unmask.sampling.rules import (
-    RULES,
+from unmask.sampling import RULES
+from unmask.sampling.laws import (
     Weigh,
     ancestral_law,
-    chunks,
     euler_law,
     reshape_leaving,
     tweedie_clean_law,
     tweedie_law,
 )
+from unmask.sampling.rules import chunks
 from unmask.sampling.transforms import compose, temperature, top_k
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "processes.safetensors")

@@ -1,6 +1,7 @@
 """`unmask sample` and `unmask fill`."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,16 @@ BATCH = 16  # samples at a time, where nothing else is said
 
 Model = Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name: sedd-twin, ar-twin.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps (diffusion). Default 64.", show_default=False)]
-Rule = Annotated[str | None, typer.Option(help="tweedie, euler or ancestral (diffusion). Default: as trained.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        help="tweedie, euler, ancestral, first-hitting, confidence, margin, entropy, random-order, left-to-right, "
+        "threshold or entropy-bounded (diffusion). Default: as trained."
+    ),
+]
+Tau = Annotated[float | None, typer.Option(help="threshold: the probability from which tokens are taken together.")]
+Gamma = Annotated[float | None, typer.Option(help="entropy-bounded: the bound, in nats.")]
+Grid = Annotated[str | None, typer.Option(help="tweedie, euler, ancestral: linear or cosine times.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus: the smallest set with this probability.")]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens.")]
 Temperature = Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder, 0 is greedy.")]
@@ -70,6 +80,9 @@ def sample(
     prompt: Annotated[str, typer.Option(help="Text that the sample begins with.")] = "",
     steps: Steps = None,
     rule: Rule = None,
+    tau: Tau = None,
+    gamma: Gamma = None,
+    grid: Grid = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -104,7 +117,7 @@ def sample(
     ids = lm.tokenizer.encode(prompt) if lm.tokenizer else []
     canvas = Canvas.prompt(ids, size) if ids else Canvas.blank(size)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    given = _given(lm, model, {"steps": steps, "rule": rule})
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
     with many.profiling(lm, wanted, new_tokens=int((~canvas.frozen).sum())) as made:
         if wanted.kept:
             many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
@@ -117,6 +130,9 @@ def fill(
     model: Model = "sedd-twin",
     steps: Steps = None,
     rule: Rule = None,
+    tau: Tau = None,
+    gamma: Gamma = None,
+    grid: Grid = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -141,8 +157,15 @@ def fill(
         if length > canvas.length:
             canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    given = _given(lm, model, {"steps": steps, "rule": rule})
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
     _generate(lm, canvas, model, given | options, seed, number, as_json)
+
+
+def _steps(
+    steps: int | None, rule: str | None, tau: float | None, gamma: float | None, grid: str | None
+) -> dict[str, Any]:
+    """What says how a diffusion model is sampled."""
+    return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid}
 
 
 def _load(model: str, device: "str | torch.device | None", dtype: str) -> "LanguageModel":
@@ -202,6 +225,8 @@ def _generate(
         rows = many(canvas, min(size, number - first))
         with progress("sampling" if size >= number else f"samples {first} to {first + rows.batch - 1}") as update:
             result = draw(lm, rows, seed=seed, first_sample=first, progress=update, **options)
+        for notice in result.notices if first == 0 else ():
+            print(f"note: {notice}", file=sys.stderr)
         assert lm.tokenizer is not None
         for i, tokens in enumerate(result.tokens.tolist(), first):
             text = lm.tokenizer.decode(tokens)

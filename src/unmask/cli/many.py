@@ -133,8 +133,12 @@ def write(
     from unmask.evaluation.samples import SampleSettings, fingerprint
     from unmask.evaluation.verifier import Verifier
     from unmask.model import DiffusionLM
+    from unmask.sampling import denoise
 
-    values = {"steps": DEFAULT_STEPS} | options if isinstance(lm, DiffusionLM) else options
+    values = {"steps": DEFAULT_STEPS} | options if isinstance(lm, DiffusionLM) and "rule" not in options else options
+    if isinstance(lm, DiffusionLM):
+        for notice in denoise(lm, canvas, seed=0, **options).notices if ranks.index == 0 else ():
+            say(f"note: {notice}")
     extra: dict[str, Any] = {"dtype": dtype, "given": canvas.tokens[canvas.frozen].tolist()}
     if others := {key: value for key, value in values.items() if key not in OWN}:
         extra["options"] = others

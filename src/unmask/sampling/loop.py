@@ -3,17 +3,20 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from unmask.diffusion.parametrizations import RawScore
-from unmask.errors import ConfigError, unknown
+from unmask.errors import ConfigError
 from unmask.sampling import transforms
 from unmask.sampling.canvas import Canvas
+from unmask.sampling.correctors import Corrected
 from unmask.sampling.draws import EXACT, float_type, keyed
-from unmask.sampling.rules import RULES, Model, Reads, Rule, Run, State, advance, to_clean
+from unmask.sampling.laws import Reads
+from unmask.sampling.named import check_process, make, rule_name
+from unmask.sampling.rules import Model, Rule, Run, State, advance, to_clean
 from unmask.sampling.transforms import Transform
 
 
@@ -22,7 +25,7 @@ class Frame:
     """One state of a run, as a caller sees it. Its tensors are the caller's own."""
 
     tokens: Tensor  # [B, L] int64; open positions of an absorbing process may hold the mask
-    t: float  # 1 is noise, 0 is data
+    t: float  # 1 is noise, 0 is data; of the row that is farthest from data
     nfe: int  # evaluations of the network so far
     committed: Tensor  # [B, L] bool: no later frame changes these
 
@@ -34,7 +37,8 @@ class Sample:
     steps: moves made, the last one to clean data included (autoregressive: tokens written). seconds: wall time.
     clipped_mass: negative mass dropped from the laws, mean over the decisions. rule and reads: which rule sampled
     which model: the raw "score", the normalized "p0", or, autoregressively, the "next" token.
-    seed: what repeats the draws, None where a generator was given.
+    seed: what repeats the draws, None where a generator was given. notices: what the caller's words were taken for,
+    where they were those of another code base, and what was not used.
     """
 
     tokens: Tensor  # [B, L] int64
@@ -46,6 +50,7 @@ class Sample:
     reads: Reads | Literal["next"]
     draws: str
     seed: int | None
+    notices: tuple[str, ...] = ()
 
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -54,8 +59,11 @@ Progress = Callable[[int, int], None]  # (done, in all)
 class Options(TypedDict, total=False):
     """The keyword arguments of `denoise`, which documents them and holds their defaults."""
 
-    steps: int
+    steps: int | None
     rule: str | Rule | None
+    tau: float | None
+    gamma: float | None
+    grid: str | None
     temperature: float
     top_p: float
     top_k: int | None
@@ -71,25 +79,33 @@ def default_rule(model: Model) -> str:
     return "tweedie" if isinstance(model.parametrization, RawScore) else "ancestral"
 
 
-def find_rule(model: Model, rule: str | Rule | None, steps: int) -> Rule:
-    """The rule by its name in RULES (or `default_rule`), on a grid of `steps` steps; a rule stays what it is.
+def find_rule(model: Model, rule: str | Rule | None, steps: int | None = None, **options: Any) -> Rule:
+    """The rule by its name (or `default_rule`), in `steps` steps, with its options; a rule stays what it is.
 
     Raw scores of a process without commitment have a p(x0) only up to e^sigma = 1e3. There a token has survived with
     probability 1e-3, so that a rule which reads p0 takes the prior at that time instead of t = 1: the same start
     that SEDD's log-linear schedule makes, whose alpha(1) is 1e-3.
     """
+    return _find(model, rule, steps, options)[0]
+
+
+def _find(
+    model: Model, rule: str | Rule | None, steps: int | None, options: dict[str, Any]
+) -> tuple[Rule, tuple[str, ...]]:
+    """The rule, and the notices on the way to it."""
     if not (isinstance(rule, str) or rule is None):
-        return rule
-    name = default_rule(model) if rule is None else rule
-    if name not in RULES:
-        raise unknown("rule", name, RULES)
-    if steps < 1:
-        raise ConfigError(f"{steps} sampling steps", "a run takes at least 1 step")
-    found = RULES[name](steps, 1.0)
+        check_process(rule, model.process)
+        given = [k for k, v in options.items() if v is not None]
+        if given:
+            raise ConfigError(f"{given[0]} with a rule that is made already", "give it to what makes the rule")
+        return rule, ()
+    name, notices = rule_name(default_rule(model) if rule is None else rule)
+    found, more = make(name, steps, options)
+    check_process(found, model.process)
     if found.reads == "p0" and isinstance(model.parametrization, RawScore) and not model.process.commits:
         start = float(model.process.schedule.inverse(torch.tensor(1e-3, dtype=torch.float64)))
-        found = RULES[name](steps, start)
-    return found
+        found, more = make(name, steps, options, start)
+    return found, notices + more
 
 
 def reshaping(temperature: float, top_p: float, top_k: int | None, min_p: float | None) -> Transform | None:
@@ -121,8 +137,8 @@ def check_canvas(canvas: Canvas, length: int, vocab_size: int) -> None:
 class Denoising:
     """A run under way: an iterator of frames. `state` is where it is, None before the first frame."""
 
-    def __init__(self, run: Run, rule: Rule) -> None:
-        self.run, self.rule = run, rule
+    def __init__(self, run: Run, rule: Rule, notices: tuple[str, ...] = ()) -> None:
+        self.run, self.rule, self.notices = run, rule, notices
         self.state: State | None = None
 
     def __iter__(self) -> "Denoising":
@@ -134,7 +150,7 @@ class Denoising:
             raise StopIteration
         self.state = state
         final = self.run.model.process.is_mask(state.tokens).logical_not()
-        if not self.run.model.process.commits:
+        if not self.run.model.process.commits or isinstance(self.rule, Corrected):
             final = self.run.canvas.frozen.clone()
         if state.t == 0:
             final = torch.ones_like(final)
@@ -154,12 +170,15 @@ class Denoising:
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
 
 
-def denoise(
+def denoise(  # noqa: PLR0913 (all keyword-only)
     model: Model,
     canvas: Canvas,
     *,
-    steps: int = 64,
+    steps: int | None = None,
     rule: str | Rule | None = None,
+    tau: float | None = None,
+    gamma: float | None = None,
+    grid: str | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int | None = None,
@@ -171,8 +190,10 @@ def denoise(
 ) -> Denoising:
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
-    steps: steps of a rule given by name. rule: a name in RULES, a rule, or None for `default_rule`. temperature (0
-    is greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
+    steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
+    rule: a name in RULES, a rule, or None for `default_rule`. tau: of threshold, the p0 from which positions unmask
+    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". temperature (0 is
+    greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
     arithmetic, for comparisons.
@@ -181,10 +202,10 @@ def denoise(
     """
     check_canvas(canvas, model.length, model.process.vocab_size)
     reshape = reshaping(temperature, top_p, top_k, min_p)
-    found = find_rule(model, rule, steps)
+    found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found)
+    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -210,4 +231,5 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
         reads=running.rule.reads,
         draws=draws.mode,
         seed=draws.seed,
+        notices=running.notices,
     )

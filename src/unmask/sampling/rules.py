@@ -1,29 +1,26 @@
 """Rules: how a noisy canvas becomes a less noisy one. A rule states its law; the draw is separate.
 
-`Rule(run, state)` gives the next `State` and chooses its own next t. The laws are functions of rows: log scores
-[N, S] or log p0 [N, V], states xt [N], times t and s [N] with s < t; they return the weights of the next states
-[N, S], float64 (float32 on MPS), which sum to 1 and which a raw score can make negative.
+`Rule(run, state)` gives the next `State` and chooses its own next t. Here are what all rules share, and the rules that
+walk down a grid of times; `unmasking` has those that choose positions, `laws` the laws, `named` the names.
 Shapes: B batch, L length, V clean tokens, S states (V, or V + 1 with the mask last), N rows asked for.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.processes import Process
-from unmask.diffusion.times import linear_grid, wide
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
+from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
-Reads = Literal["score", "p0"]
-Weigh = Callable[[Process, Tensor, Tensor, Tensor, Tensor], Tensor]
 ELEMENTS = 1 << 24  # of a law held at once
+LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
 class Prediction(Protocol):
@@ -69,14 +66,27 @@ class Run:
 
     def predict(self, state: "State") -> Prediction:
         """The network's answer at a state."""
+        return self.model.predict(state.tokens, self.times(state))
+
+    def times(self, state: "State") -> Tensor:
+        """The time of each row: [B]."""
+        if state.times is not None:
+            return state.times
         device = state.tokens.device
-        t = torch.full((self.canvas.batch,), state.t, device=device, dtype=float_type(device))
-        return self.model.predict(state.tokens, t)
+        return torch.full((self.canvas.batch,), state.t, device=device, dtype=float_type(device))
+
+    def open(self, state: "State") -> Tensor:
+        """Where a token is still to come: not frozen, and masked if the process commits; [B, L] bool."""
+        process = self.model.process
+        return ~self.canvas.frozen & (process.is_mask(state.tokens) if process.commits else True)
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """A canvas on its way from noise (t = 1) to data (t = 0), and what it took so far."""
+    """A canvas on its way from noise (t = 1) to data (t = 0), and what it took so far.
+
+    t is the time of the row that is farthest from data; times [B] the time of each, where a rule moves them apart.
+    """
 
     tokens: Tensor  # [B, L]
     t: float
@@ -85,6 +95,7 @@ class State:
     clipped: float = 0.0  # negative mass dropped from laws, summed over the decisions
     decisions: int = 0  # laws drawn from
     done: bool = False  # no move left but the one to clean data
+    times: Tensor | None = None  # [B]; None: t for all
 
 
 class Rule(Protocol):
@@ -104,63 +115,6 @@ class Rule(Protocol):
 
     def __call__(self, run: Run, state: State) -> State:
         """The next state, with a t of the rule's choice; `done` after its last one."""
-
-
-def tweedie_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """[s exp(-d Q)]_y exp(d Q)[y, xt] with d = sigma(t) - sigma(s): SEDD's analytic step (Lou et al. 2024, section 4).
-
-    Absorbing, from the mask: (e^d - 1) s_y, and 1 less their sum for the mask, which can be negative.
-    """
-    return _tweedie(process, log_score, xt, process.schedule.sigma(wide(t)) - process.schedule.sigma(wide(s)))
-
-
-def _tweedie(process: Process, log_score: Tensor, xt: Tensor, dsigma: Tensor) -> Tensor:
-    score = widest(log_score).exp()
-    return process.staggered_score(score, dsigma) * process.transpose_transition(xt, dsigma)
-
-
-def tweedie_clean_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """The Tweedie step with alpha_s := 1, without the mask: SEDD's last step. Absorbing: s_y up to a constant.
-
-    s is not read. Rows sum to 1 only where no mass was on the mask.
-    """
-    return _without_mask(process, _tweedie(process, log_score, xt, process.schedule.sigma(wide(t))))
-
-
-def euler_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """1[y = xt] + (t - s) dsigma(t) R(xt, y), R the reverse rate: SEDD's Euler step (Lou et al. 2024, section 4).
-
-    The weight of staying is negative where the step is longer than the rate allows.
-    """
-    t, s = wide(t), wide(s)
-    flow = process.reverse_rate(xt, widest(log_score).exp()) * ((t - s) * process.schedule.dsigma(t))[..., None]
-    return flow.scatter_add(-1, xt[..., None], torch.ones_like(flow[..., :1]))
-
-
-def ancestral_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """E_{x0 ~ p0} q(xs | xt, x0): D3PM's step (Austin et al. 2021); absorbing: MDLM's, uniform: UDLM's and Duo's."""
-    return process.posterior(widest(log_p0).exp(), xt, s, t)
-
-
-def ancestral_clean_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """`ancestral_law` with alpha_s := 1: p0 itself, whatever t, s and xt are; nothing on the mask."""
-    return F.pad(widest(log_p0).exp(), (0, process.num_states - process.vocab_size))
-
-
-def _without_mask(process: Process, weights: Tensor) -> Tensor:
-    return weights if process.mask_id is None else F.pad(weights[..., : process.vocab_size], (0, 1))
-
-
-CLEAN: dict[Reads, Weigh] = {"score": tweedie_clean_law, "p0": ancestral_clean_law}
-
-
-def reshape_leaving(weights: Tensor, xt: Tensor, reshape: Transform) -> Tensor:
-    """Reshape the law of the new token, y != xt, and keep the mass that leaves: [N, S] from weights >= 0."""
-    here = xt[..., None]
-    away = weights.scatter(-1, here, 0.0)
-    mass = away.sum(-1, keepdim=True)
-    law = reshape(torch.where(mass > 0, away / mass, 1.0).log()).exp()
-    return torch.where(mass > 0, law * mass, 0.0).scatter(-1, here, weights.gather(-1, here))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,13 +160,10 @@ def chunks(at: Tensor, width: int) -> Iterator[Tensor]:
 
 def advance(run: Run, state: State, move: Move) -> State:
     """Make a move: draw the tokens that may change. Does not set `done`."""
-    process = run.model.process
-    at = ~run.canvas.frozen
-    if process.commits:
-        at = at & process.is_mask(state.tokens)
+    process, at = run.model.process, run.open(state)
     u = run.draws.uniforms("token", state.step, run.canvas.length)
     draw = draw_committing if process.commits and run.draws.exact else draw_any
-    return dataclasses.replace(draw(run, state, move, at, u), t=move.s, step=state.step + 1)
+    return dataclasses.replace(draw(run, state, move, at, u), t=move.s, times=None, step=state.step + 1)
 
 
 def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
@@ -224,7 +175,7 @@ def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State
         weights = move.law(run, prediction, state, part)
         lost += float(clipped(weights).sum())
         tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
-    return _count(state, tokens, lost, int(at.sum()))
+    return count(state, tokens, lost, int(at.sum()))
 
 
 def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
@@ -246,17 +197,25 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         prediction = prediction or run.predict(state)
     elif prediction is None:
         return dataclasses.replace(state, decisions=state.decisions + int(at.sum()))
-    tokens = state.tokens.clone()
+    tokens = write(run, prediction, state.tokens, turns, u / leave, move.reads)
+    return count(state, tokens, lost, int(at.sum()))
+
+
+def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
+    """tokens [B, L] with new ones at the True positions of `turns`, each drawn with its u of u [B, L].
+
+    The law of a new token is p0, or the scores normalized, reshaped; the head runs nowhere else.
+    """
+    tokens = tokens.clone()
     for part in chunks(turns, run.model.process.num_states):
-        rows = prediction.log_p0(part) if move.reads == "p0" else prediction.log_score(part)
+        rows = prediction.log_p0(part) if reads == "p0" else prediction.log_score(part)
         log_p = torch.log_softmax(widest(rows[:, : run.model.process.vocab_size]), -1)
         log_p = log_p if run.reshape is None else run.reshape(log_p)
-        where = part.to(u.device)
-        tokens[part] = run.draws.choose(log_p.exp(), u[where] / leave[where])
-    return _count(state, tokens, lost, int(at.sum()))
+        tokens[part] = run.draws.choose(log_p.exp(), u[part.to(u.device)])
+    return tokens
 
 
-def _count(state: State, tokens: Tensor, lost: float, decisions: int) -> State:
+def count(state: State, tokens: Tensor, lost: float, decisions: int) -> State:
     """The state with new tokens, one evaluation of the network later."""
     return dataclasses.replace(
         state,
@@ -294,39 +253,3 @@ class GridRule:
         """One step down the grid."""
         after = advance(run, state, self.move(run.model.process, state.step))
         return dataclasses.replace(after, done=after.step == len(self.times) - 1)
-
-
-def tweedie(steps: int, start: float = 1.0) -> GridRule:
-    """SEDD's analytic sampler over raw scores: `steps` equal steps from `start` to 1e-5, then one to clean data."""
-
-    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
-        return torch.expm1(process.schedule.sigma(t) - process.schedule.sigma(s))
-
-    return GridRule("tweedie", "score", tuple(linear_grid(steps, start).tolist()), tweedie_law, odds)
-
-
-def euler(steps: int, start: float = 1.0) -> GridRule:
-    """SEDD's Euler sampler over raw scores: `steps` equal steps from `start` to 1e-5, then Tweedie's to clean data."""
-
-    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
-        return (t - s) * process.schedule.dsigma(t)
-
-    return GridRule("euler", "score", tuple(linear_grid(steps, start).tolist()), euler_law, odds)
-
-
-def ancestral(steps: int, start: float = 1.0) -> GridRule:
-    """Posterior sampling over normalized p(x0): `steps` equal steps from `start` to 0, the last to clean data."""
-
-    def odds(process: Process, t: Tensor, s: Tensor) -> Tensor:
-        lost = process.schedule.one_minus_alpha(t)
-        return (lost - process.schedule.one_minus_alpha(s)) / lost
-
-    return GridRule("ancestral", "p0", tuple(linear_grid(steps, start, 0.0).tolist()), ancestral_law, odds)
-
-
-RULES: dict[str, Callable[[int, float], Rule]] = {
-    "ancestral": ancestral,
-    "analytic": tweedie,
-    "euler": euler,
-    "tweedie": tweedie,
-}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.recipes.paper.claims import Absent, Evidence
+from unmask.recipes.paper.claims import SURE, Absent, Evidence, gap
 from unmask.recipes.paper.numbers import tables
 from unmask.report.digits import number, with_error
 
@@ -117,6 +117,25 @@ def _mirage(evidence: Evidence) -> str:
     )
 
 
+def _matched(evidence: Evidence) -> str:
+    whole, short, matched = (evidence.row(f"table5/sedd-{way}") for way in ("scratchpad", "short", "matched"))
+    (first, first_error), (second, second_error) = gap(whole, short), gap(matched, short)
+    conditional = evidence.scale.conditional
+    told = "" if conditional is None else f" at {conditional.steps} steps"
+    closes = second > SURE * second_error
+    return (
+        "The paper finds that SEDD continues a prompt worse when only the tokens that are needed are generated, and "
+        f"leaves the reason to future work. Here{told} the whole context is worth {with_error(first, first_error)} of "
+        "MAUVE over prompt and continuation alone. One suspect is the noise level: with a prompt given, sigma says "
+        "that all is masked while half is clean. Told the share that is masked instead, the network "
+        + (
+            f"gains {with_error(second, second_error)}."
+            if closes
+            else f"gains nothing that can be seen ({with_error(second, second_error)})."
+        )
+    )
+
+
 def _extrapolated(evidence: Evidence) -> str:
     return (
         "No latency stands without throughput: at batch 1 an autoregressive model waits for its weights to be read "
@@ -128,6 +147,7 @@ def _extrapolated(evidence: Evidence) -> str:
 PARAGRAPHS = {
     "table1": (_stand_ins, _bound, _variance, _erratum),
     "table4": (_repetition,),
+    "table5": (_matched,),
     "arithmetic": (_closed_form, _mirage, _lost),
     "figure1": (_extrapolated,),
 }
