@@ -162,3 +162,12 @@ def test_wrong_draws_are_errors() -> None:
         keyed(1, CPU, seed=0, generator=None, mode="float32")
     with pytest.raises(ConfigError, match="not both"):
         keyed(1, CPU, seed=0, generator=torch.Generator(), mode="exact")
+
+
+def test_a_race_runs_anew_in_every_batch():
+    weights, u = torch.full((4, 50), 0.02), torch.zeros(4)
+    first, again, later = (
+        keyed(4, torch.device("cpu"), seed=3, generator=None, mode="float32-race", first_sample=i).choose(weights, u)
+        for i in (0, 0, 4)
+    )
+    assert first.equal(again) and not first.equal(later)

@@ -3,11 +3,15 @@
 import json
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from unmask.model import LanguageModel
     from unmask.sampling import Canvas
 
@@ -16,6 +20,10 @@ SAMPLE_EXAMPLES = """Examples:
   unmask sample --steps 32 -n 2 --seed 1
 
   unmask sample --model ar-twin --top-p 0.95 --prompt "Fellow citizens," --json
+
+  unmask sample -n 10000 --batch-size auto --out samples.jsonl --seed 1
+
+  unmask sample -n 1000 --verifier verify.py:accept --until 20 --out accepted.jsonl
 """
 FILL_EXAMPLES = """Examples:
 
@@ -23,6 +31,9 @@ FILL_EXAMPLES = """Examples:
 
   unmask fill "The state of the [MASK:4] is strong." -n 3 --steps 16 --top-p 0.9
 """
+
+DTYPES = ("float32", "bfloat16", "float64")
+BATCH = 16  # samples at a time, where nothing else is said
 
 Model = Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name: sedd-twin, ar-twin.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps (diffusion). Default 64.", show_default=False)]
@@ -43,6 +54,24 @@ Number = Annotated[int, typer.Option("-n", "--number", help="How many samples.",
 Seed = Annotated[int | None, typer.Option(help="Repeats the draws; without it every call differs.")]
 DrawMode = Annotated[str, typer.Option("--draws", help="exact, or float32-race: the published arithmetic.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator, if there is one.")]
+Dtype = Annotated[str, typer.Option(help="Of the weights: float32, bfloat16, or float64, which no batch changes.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Keep the samples in this file, batch by batch; go on with it after a kill.", show_default=False),
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(help="Samples at a time: a number, or auto, which tries. Default: at most 16.", show_default=False),
+]
+Verify = Annotated[
+    str | None,
+    typer.Option(
+        "--verifier",
+        help="Keep what it accepts: module:function, file.py:function, or a command (text on stdin, exit code 0).",
+        show_default=False,
+    ),
+]
+Until = Annotated[int | None, typer.Option(help="Stop at so many accepted samples.", min=1, show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line: text, tokens, and how it was made.")]
 
 
@@ -62,20 +91,38 @@ def sample(
     seed: Seed = None,
     draws: DrawMode = "exact",
     device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = None,
+    out: Out = None,
+    verifier: Verify = None,
+    until: Until = None,
+    verifier_timeout: Annotated[float, typer.Option(help="Seconds that a verifier may take for a text.")] = 60.0,
+    force: Annotated[bool, typer.Option("--force", help="Write over an --out of other settings.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say on stderr where the time goes, trials of batches too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write text. Several samples are separated by a line of three dashes."""
+    from unmask.cli import many
     from unmask.errors import ConfigError
     from unmask.sampling import Canvas
 
-    lm = _load(model, device)
+    wanted = many.Wanted(number, out, batch_size, verifier, until, verifier_timeout, force, profile, as_json)
+    ranks = wanted.ranks(device)
+    lm = _load(model, device or ranks.device, dtype)
     size = lm.length if length is None else length
     if size < 1:
         raise ConfigError(f"a sample of {size} tokens", "ask for a length of at least 1")
     ids = lm.tokenizer.encode(prompt) if lm.tokenizer else []
-    canvas = Canvas.prompt(ids, size, batch=number) if ids else Canvas.blank(size, batch=number)
+    canvas = Canvas.prompt(ids, size) if ids else Canvas.blank(size)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    _generate(lm, canvas, model, _steps(steps, rule, tau, gamma, grid), options, seed, as_json)
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
+    with many.profiling(lm, wanted, new_tokens=int((~canvas.frozen).sum())) as made:
+        if wanted.kept:
+            many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
+        else:
+            made(_generate(lm, canvas, model, given | options, seed, number, as_json, wanted.batch))
 
 
 def fill(
@@ -94,22 +141,24 @@ def fill(
     seed: Seed = None,
     draws: DrawMode = "exact",
     device: Device = None,
+    dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is."""
     from unmask.errors import ConfigError
     from unmask.sampling import Canvas
 
-    lm = _load(model, device)
+    lm = _load(model, device, dtype)
     assert lm.tokenizer is not None
-    canvas = Canvas.parse(template, lm.tokenizer, batch=number, length=lm.length)
+    canvas = Canvas.parse(template, lm.tokenizer, length=lm.length)
     if length is not None:
         if length < canvas.length:
             raise ConfigError(f"the template has {canvas.length} tokens, more than --length {length}")
         if length > canvas.length:
-            canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer, batch=number)
+            canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    _generate(lm, canvas, model, _steps(steps, rule, tau, gamma, grid), options, seed, as_json)
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
+    _generate(lm, canvas, model, given | options, seed, number, as_json)
 
 
 def _steps(
@@ -119,59 +168,75 @@ def _steps(
     return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid}
 
 
-def _load(model: str, device: str | None) -> "LanguageModel":
+def _load(model: str, device: "str | torch.device | None", dtype: str) -> "LanguageModel":
     import torch
 
     from unmask.compat import load
-    from unmask.errors import ConfigError, DataError
+    from unmask.errors import ConfigError, DataError, unknown
 
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     if device is None:
         device = str(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
+            f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
         ) from None
-    lm = load(model, device=device)
+    if dtype == "float64" and torch.device(device).type == "mps":
+        raise ConfigError("dtype float64 on mps, which has none", "try --device cpu, or --dtype float32")
+    lm = load(model, device=device, dtype=getattr(torch, dtype))
     if lm.tokenizer is None:
         raise DataError(f"the model {model} has no tokenizer, so its tokens are not text", "use it from Python")
     return lm
+
+
+def _given(lm: "LanguageModel", name: str, steps: dict[str, Any]) -> dict[str, Any]:
+    """The options for diffusion models that were given; ConfigError where the model is none."""
+    from unmask.errors import ConfigError
+    from unmask.model import AutoregressiveLM
+
+    given = {k: v for k, v in steps.items() if v is not None}
+    if isinstance(lm, AutoregressiveLM) and given:
+        raise ConfigError(f"{name} is autoregressive: --{next(iter(given))} is for diffusion models", "leave it out")
+    return given
 
 
 def _generate(
     lm: "LanguageModel",
     canvas: "Canvas",
     name: str,
-    steps: dict[str, Any],
     options: dict[str, Any],
     seed: int | None,
+    number: int,
     as_json: bool,
-) -> None:
-    """Sample and print: a diffusion model step by step, with a progress bar, an autoregressive one token by token."""
+    batch: Callable[["LanguageModel", "Canvas", dict[str, Any]], int] | None = None,
+) -> int:
+    """Sample and print, batch by batch, with a progress bar. How many samples were made."""
     from unmask.cli.show import progress
-    from unmask.errors import ConfigError
-    from unmask.model import AutoregressiveLM
     from unmask.random import fold
     from unmask.sampling import sample as draw
+    from unmask.sampling.batching import many
 
-    given = {k: v for k, v in steps.items() if v is not None}
-    if isinstance(lm, AutoregressiveLM) and given:
-        raise ConfigError(f"{name} is autoregressive: --{next(iter(given))} is for diffusion models", "leave it out")
     seed = fold("seed", time.time_ns()) if seed is None else seed
-    with progress("sampling") as update:
-        result = draw(lm, canvas, seed=seed, progress=update, **given, **options)
-    for notice in result.notices:
-        print(f"note: {notice}", file=sys.stderr)
-    assert lm.tokenizer is not None
-    for i, tokens in enumerate(result.tokens.tolist()):
-        text = lm.tokenizer.decode(tokens)
-        if as_json:
-            facts = {
-                "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
-                "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
-                "seconds": round(result.seconds, 4),
-            }  # fmt: skip
-            print(json.dumps(facts))
-        else:
-            print(("---\n" if i else "") + text)
+    size = min(BATCH, number) if batch is None else batch(lm, canvas, options)
+    for first in range(0, number, size):
+        rows = many(canvas, min(size, number - first))
+        with progress("sampling" if size >= number else f"samples {first} to {first + rows.batch - 1}") as update:
+            result = draw(lm, rows, seed=seed, first_sample=first, progress=update, **options)
+        for notice in result.notices if first == 0 else ():
+            print(f"note: {notice}", file=sys.stderr)
+        assert lm.tokenizer is not None
+        for i, tokens in enumerate(result.tokens.tolist(), first):
+            text = lm.tokenizer.decode(tokens)
+            if as_json:
+                facts = {
+                    "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
+                    "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
+                    "seconds": round(result.seconds, 4),
+                }  # fmt: skip
+                print(json.dumps(facts))
+            else:
+                print(("---\n" if i else "") + text)
+    return number

@@ -144,6 +144,11 @@ def read_samples(path: str | Path) -> SampleSet:
     return _plain(path, [r["text"] for r in records], known if len(known) == len(ids) else [], records[0])
 
 
+def facts_of(path: Path) -> Path:
+    """Where `unmask.evaluation.many` keeps the seconds of a set, so that equal samples are equal files."""
+    return path.with_name(f"{path.name}.facts")
+
+
 def _record(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
@@ -162,6 +167,8 @@ def _own(path: Path, records: list[dict[str, Any]]) -> SampleSet:
     try:
         settings = SampleSettings(**head["settings"])
         samples = [record for record in records[1:] if "batch" not in record]
+        if "asked" in head and (aside := facts_of(path)).exists():
+            records = [*records, *(json.loads(line) for line in aside.read_text(encoding="utf-8").splitlines())]
         batches = tuple(BatchFacts(**record["batch"]) for record in records[1:] if "batch" in record)
         ids, texts = [np.asarray(each["ids"], np.int64) for each in samples], [str(each["text"]) for each in samples]
     except (KeyError, TypeError) as error:

@@ -28,8 +28,9 @@ from unmask.text.tokenizers import Tokenizer
 Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[Any], BatchFacts]  # ids [B, L] and what they took
 __all__ = [
-    "BatchFacts", "SampleSet", "SampleSettings", "data_samples", "fingerprint", "read_samples", "write_batches",
-    "write_continuations", "write_samples",
+    "BatchFacts", "SampleSet", "SampleSettings", "append", "data_samples", "draw_batch", "fingerprint",
+    "other_settings", "part_file", "part_of", "read_samples", "records", "write_batches", "write_continuations",
+    "write_samples",
 ]  # fmt: skip
 
 
@@ -72,7 +73,8 @@ def write_samples(
                     f"canvases of [{canvas.batch}, {canvas.length}], expected [{len(places)}, {settings.length}]",
                     "give a canvas of the settings' shape",
                 )
-            made, seconds = _draw(model, canvas, settings, start, _within(progress, start, len(places), settings.n))
+            told = _within(progress, start, len(places), settings.n)
+            made, seconds = draw_batch(model, canvas, settings, start, told)
             facts = BatchFacts(start, len(places), seconds, made.nfe, made.clipped_mass, made.rule, made.reads)
             yield made.tokens.cpu().numpy(), facts
 
@@ -143,24 +145,28 @@ def write_batches(
     }
     if (found := _finished(path, header, overwrite)) is not None:
         return found
-    with _part(path, header, overwrite) as (file, done):
+    with part_file(path, header, overwrite) as (file, done):
         for rows, facts in batches(done):
-            _append(file, _lines(rows, facts, settings, tokenizer))
+            append(file, records(rows, facts, settings, tokenizer))
             done += len(rows)
     if done != settings.n:
         raise ConfigError(f"{done} samples were made, the settings say {settings.n}", "make them agree")
-    os.replace(_part_of(path), path)
+    os.replace(part_of(path), path)
     return read_samples(path)
 
 
-def _draw(
+def draw_batch(
     model: LanguageModel, canvas: Canvas, settings: SampleSettings, first: int, progress: Progress | None
 ) -> tuple[Sample, float]:
-    """A batch and its wall time, until the tokens are there."""
+    """A batch from sample `first` on, and its wall time, until the tokens are there.
+
+    `settings.extra["options"]`: options of `unmask.sample` beyond those that the settings have of their own.
+    """
     options: dict[str, Any] = {
         key: getattr(settings, key) for key in ("seed", "draws", "temperature", "top_p", "top_k", "min_p")
     }
     options |= {key: getattr(settings, key) for key in ("steps", "rule") if getattr(settings, key) is not None}
+    options |= settings.extra.get("options", {})
     assert isinstance(model, DiffusionLM | AutoregressiveLM)
     began = time.perf_counter()
     made = sample(model, canvas, first_sample=first, progress=progress, **options)
@@ -175,16 +181,17 @@ def _within(progress: Progress | None, start: int, size: int, n: int) -> Progres
     return lambda done, moves: progress(start * moves + size * done, n * moves)
 
 
-def _lines(
+def records(
     rows: NDArray[Any], facts: BatchFacts, settings: SampleSettings, tokenizer: Tokenizer | None
 ) -> Iterator[dict[str, Any]]:
+    """The lines of a batch: a sample each, and what they took."""
     for i, ids in enumerate(rows.tolist()):
         text = "" if tokenizer is None else tokenizer.decode(ids, keep_special=True)
         yield {"sample": facts.first + i, "seed": settings.seed, "text": text, "ids": ids}
     yield {"batch": dataclasses.asdict(facts)}
 
 
-def _append(file: BinaryIO, lines: Iterable[dict[str, Any]]) -> None:
+def append(file: BinaryIO, lines: Iterable[dict[str, Any]]) -> None:
     """Add whole lines and make them durable."""
     file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode())
     file.flush()
@@ -205,11 +212,11 @@ def _finished(path: Path, header: dict[str, Any], overwrite: bool) -> SampleSet 
     if theirs == header:
         return found
     if not overwrite:
-        raise _other(path, theirs, header)
+        raise other_settings(path, theirs, header)
     return None
 
 
-def _other(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> ConfigError:
+def other_settings(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> ConfigError:
     """The error for a file of other settings: it names what differs."""
     old, new = ({**each.get("settings", {}), "tokenizer": each.get("tokenizer")} for each in (theirs, ours))
     differing = [f"{key} {old.get(key)!r}, not {new[key]!r}" for key in new if old.get(key) != new[key]]
@@ -220,39 +227,40 @@ def _other(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> ConfigEr
 
 
 @contextlib.contextmanager
-def _part(path: Path, header: dict[str, Any], overwrite: bool) -> Iterator[tuple[BinaryIO, int]]:
+def part_file(path: Path, header: dict[str, Any], overwrite: bool) -> Iterator[tuple[BinaryIO, int]]:
     """The unfinished file, open behind its last whole batch, and how many samples it holds."""
-    part = _part_of(path)
+    part = part_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     whole, done = (0, 0) if not part.exists() else _whole(part, header, path if not overwrite else None)
     with part.open("r+b" if part.exists() else "w+b") as file:
         file.truncate(whole)
         file.seek(whole)
         if not whole:
-            _append(file, [header])
+            append(file, [header])
         yield file, done
 
 
 def _whole(part: Path, header: dict[str, Any], refuse: Path | None) -> tuple[int, int]:
     """Bytes and samples of an unfinished file up to its last whole batch; (0, 0) where it is of no use."""
-    lines = part.read_bytes().splitlines(keepends=True)
     size, whole, done = 0, 0, 0
-    for number, line in enumerate(lines):
-        try:
-            record = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:  # not JSON, or not UTF-8
-            record = None
-        if not isinstance(record, dict):
-            break  # cut off in the middle of a line
-        if number == 0 and record != header:
-            if refuse is not None:
-                raise _other(part, record, header)
-            return 0, 0
-        size += len(line)
-        if number == 0 or "batch" in record:
-            whole, done = size, done + (record["batch"]["size"] if number else 0)
+    with part.open("rb") as lines:
+        for number, line in enumerate(lines):
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:  # not JSON, or not UTF-8
+                record = None
+            if not isinstance(record, dict):
+                break  # cut off in the middle of a line
+            if number == 0 and record != header:
+                if refuse is not None:
+                    raise other_settings(part, record, header)
+                return 0, 0
+            size += len(line)
+            if number == 0 or "batch" in record:
+                whole, done = size, done + (record["batch"]["size"] if number else 0)
     return whole, done
 
 
-def _part_of(path: Path) -> Path:
+def part_of(path: Path) -> Path:
+    """Where a set grows until it is whole."""
     return path.with_name(f"{path.name}.part")

@@ -106,7 +106,7 @@ class Draws:
 
     Exactly one of seed and generator is given. From a seed, a uniform is a function of (seed, purpose, sample,
     position, step): rows do not depend on the batch they are in. Uniforms from a generator do, and so do those of a
-    race, which takes K of them a decision from one stream, as published.
+    race, which takes K of them a decision from one stream a batch, as published.
     """
 
     samples: Tensor
@@ -123,7 +123,8 @@ class Draws:
             raise ConfigError("draws need a seed or a generator, and not both", "give one of seed= and generator=")
         stream = self.generator
         if self.seed is not None:
-            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race"))
+            first = [int(each) for each in self.samples[:1] if each > 0]  # another stream for a later batch
+            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race", *first))
         object.__setattr__(self, "stream", stream)
 
     @property
