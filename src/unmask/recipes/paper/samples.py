@@ -55,7 +55,8 @@ def plans(scale: Scale) -> list[Plan]:
         if steps in how.raced:
             made.append(
                 dataclasses.replace(
-                    exact, name=f"sedd-{steps}-raced", label=f"{label}, published draws", draws=RACE,
+                    exact,
+                    n=min(exact.n, how.batch), name=f"sedd-{steps}-raced", label=f"{label}, published draws", draws=RACE,
                     raced_of=exact.name,
                 )
             )  # fmt: skip

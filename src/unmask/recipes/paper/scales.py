@@ -19,7 +19,7 @@ class Sampling:
     """How many samples at which numbers of steps: `few` where there are more than `many_until` steps."""
 
     steps: tuple[int, ...]
-    raced: tuple[int, ...]  # of these, the ones drawn a second time with the published arithmetic
+    raced: tuple[int, ...]  # of these, the ones drawn a second time with the published arithmetic, a batch of each
     many: int
     few: int
     many_until: int
@@ -106,9 +106,9 @@ TINY = Scale(
     text=None,
     sets={"LAMBADA": "lambada-openai", "WikiText2": "wikipedia", "BoolQ passages": "boolq"},
     absent={"PTB": NOT_OFFLINE, "WikiText103": NOT_OFFLINE, "1BW": NOT_OFFLINE},
-    set_tokens=200_000, times=8, packing="sedd", harness_limit=200, reference_limit=25, mc=16, tasks=TASKS,
+    set_tokens=200_000, times=8, packing="sedd", harness_limit=100, reference_limit=25, mc=16, tasks=TASKS,
     sampling=Sampling(
-        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(64, 1024), many=128, few=16, many_until=256, batch=32
+        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(16, 64, 1024), many=128, few=16, many_until=256, batch=32
     ),
     conditional=Conditional("", 500, 50, 50, steps=64, features=100, seeds=5, batch=50),
     speed=Speed(
