@@ -55,9 +55,8 @@ def plans(scale: Scale) -> list[Plan]:
         if steps in how.raced:
             made.append(
                 dataclasses.replace(
-                    exact,
-                    n=min(exact.n, how.batch), name=f"sedd-{steps}-raced", label=f"{label}, published draws", draws=RACE,
-                    raced_of=exact.name,
+                    exact, n=min(exact.n, how.batch), name=f"sedd-{steps}-raced", label=f"{label}, published draws",
+                    draws=RACE, raced_of=exact.name,
                 )
             )  # fmt: skip
     return made
