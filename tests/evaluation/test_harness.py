@@ -25,8 +25,6 @@ from .benchmark_sets import ASKED, LENGTH, documents, instance, sets, small
 
 __all__ = ["sets"]  # a fixture
 
-lm_eval = pytest.importorskip("lm_eval")
-
 
 @pytest.fixture(scope="module")
 def models(small_tokenizer):

@@ -108,7 +108,7 @@ def test_larger_batches_are_probed_with_fewer_steps():
 
 
 def test_hugging_face_runs_on_the_same_weights_in_the_same_turns():
-    pytest.importorskip("transformers")
+
     x = torch.randint(97, (2, 12), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(hugging_face(PAIR.ar)(x).logits, PAIR.ar.net(x), rtol=1e-4, atol=1e-5)

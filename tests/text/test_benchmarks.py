@@ -5,14 +5,13 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from unmask import assets
 from unmask.errors import AssetError, ConfigError, DataError
 from unmask.text import benchmarks
 from unmask.text.benchmarks import ROWS, benchmark_files
-
-pa = pytest.importorskip("pyarrow")
 
 PIQA = [{"goal": "To wait", "sol1": "Wait.", "sol2": "Go — now.", "label": 0}]
 ARC = {"id": "q7", "query": "Question: Why?\nAnswer:", "choices": ["so", "no", "go"], "gold": 2}

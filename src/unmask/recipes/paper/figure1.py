@@ -85,7 +85,7 @@ def _run_latency(size: str, steps: tuple[int, ...], options: dict[str, Any], ben
             f"{family}, {size}",
             family,
             tuple(_bar(x) for x in order if x is not None and (x.side == "sedd") == (family == "diffusion")),
-            panel=words,
+            panel=f"{size}: {sizes[0] / 1e6:,.0f} M against {sizes[1] / 1e6:,.0f} M",
         )
         for family in FAMILIES
     ]

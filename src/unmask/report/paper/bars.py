@@ -50,7 +50,8 @@ def _name(series: Series, point: Point) -> str:
     label = f"{point.label} steps" if point.label.isdigit() else point.label
     if len(series.points) == 1:
         return textwrap.fill(series.name, NAME)
-    return textwrap.fill(f"{series.name}, {label or f'{point.x:g} steps'}", NAME)
+    own = label or f"{point.x:g} steps"
+    return textwrap.fill(own if series.panel and point.label else f"{series.name}, {own}", NAME)
 
 
 def _panels(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind", say: Any) -> None:
