@@ -15,7 +15,7 @@ EXAMPLES = """Examples:
 
 def report(
     scale: Annotated[
-        str, typer.Option(help="tiny (the embedded twins, at most 90 minutes on 2 cores), paper (the hub's) or smoke.")
+        str, typer.Option(help="tiny (the embedded twins, more than an hour on 2 cores), paper (the hub's) or smoke.")
     ] = "tiny",
     out: Annotated[
         Path | None, typer.Option(help="The results folder: new, or that of an earlier run. Default: report-SCALE.")
