@@ -32,8 +32,9 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What came out, and how. nfe: evaluations of the network, each on the whole batch.
+    """What came out, and how. nfe: evaluations of the network, each on the rows that needed it.
 
+    row_nfe: the evaluations that each row was part of, [B]; with absorbing noise no more than it had open positions.
     steps: moves made, the last one to clean data included (autoregressive: tokens written). seconds: wall time.
     clipped_mass: negative mass dropped from the laws, mean over the decisions. rule and reads: which rule sampled
     which model: the raw "score", the normalized "p0", or, autoregressively, the "next" token.
@@ -51,6 +52,7 @@ class Sample:
     draws: str
     seed: int | None
     notices: tuple[str, ...] = ()
+    row_nfe: Tensor | None = None
 
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -163,11 +165,26 @@ class Denoising:
         if state is None:
             device = canvas.tokens.device
             u = run.draws.uniforms("prior", 0, canvas.length).to(device, float_type(device))
-            return State(canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u)), self.rule.start)
+            prior = canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
+            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64, device=device))
         if state.done and state.t == 0:
             return None
-        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        rows = self._unfinished(state)
+        if rows is None:
+            after = self._moved(run, state)
+        else:
+            after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
+
+    def _moved(self, run: Run, state: State) -> State:
+        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+
+    def _unfinished(self, state: State) -> Tensor | None:
+        """The rows that still have an open position, [B] bool, where the others can be left out; else None."""
+        if self.run.whole or not self.run.model.process.commits or isinstance(self.rule, Corrected):
+            return None
+        rows = self.run.open(state).any(1)
+        return None if bool(rows.all()) or not bool(rows.any()) else rows
 
 
 def denoise(  # noqa: PLR0913 (all keyword-only)
@@ -205,7 +222,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices)
+    whole = chance.seed is None or not chance.exact  # then a row's draws depend on its batch
+    return Denoising(Run(model, canvas.to(device), chance, reshape, whole), found, notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -232,4 +250,5 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
         draws=draws.mode,
         seed=draws.seed,
         notices=running.notices,
+        row_nfe=state.row_nfe,
     )

@@ -56,7 +56,8 @@ def carry_out(
     """Run what is not done. A task that fails leaves its reason; those that need it say so; the others go on.
 
     tasks: each after all that it needs. only: parts to run; the others are read if they are there, without the files
-    that they left, which only work to do needs. measure: False reads only. update: told (permille done, 1000), by the cost of tasks. after: called after each task that ran.
+    that they left, which only work to do needs. measure: False reads only.
+    update: told (permille done, 1000), by the cost of tasks. after: called after each task that ran.
     """
     chosen = {task.key for task in select(tasks, only)}
     records: dict[str, Record] = {}
