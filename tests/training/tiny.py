@@ -12,7 +12,8 @@ from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.loader import Loader
-from unmask.training.loop import TrainSettings, train
+from unmask.training.loop import train
+from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
 
 V, L = 13, 12

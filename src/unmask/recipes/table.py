@@ -6,7 +6,7 @@ from collections.abc import Callable
 from unmask.errors import unknown
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.recipes.twins import twins
-from unmask.training.loop import TrainSettings
+from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
 
 # The corpus, batch, optimizer and averages that SEDD (Lou et al. 2024, arXiv 2310.16834, appendix C and the

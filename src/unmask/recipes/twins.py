@@ -3,7 +3,7 @@
 import dataclasses
 
 from unmask.recipes.run import DataSettings, ModelShape, Run
-from unmask.training.loop import TrainSettings
+from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
 
 DATA = DataSettings(corpus="sotu+gutenberg+wiki+wikiextract", tokenizer="bpe:4096", heldout_rows=64)
