@@ -11,8 +11,8 @@ from unmask.recipes.run import ModelShape
 from unmask.recipes.train import build_model
 from unmask.text.loader import Loader
 from unmask.training.loop import train
-from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 pytestmark = pytest.mark.gpu
 

@@ -20,8 +20,8 @@ from unmask.recipes.data import prepare
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.recipes.train import resume, start
 from unmask.training import state
-from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 WATCHED = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"}
 

@@ -16,8 +16,8 @@ from unmask.nn.starts import look_around
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.loader import Loader
 from unmask.training.loop import train
-from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -106,7 +106,9 @@ def _chosen(data: str, field: str, init: str | None, lora: int, minutes: float |
     from unmask.text.corpora import corpus
 
     if lora and init is None:
-        raise ConfigError("--lora trains adapters of a model that is there already", "give --init MODEL, or leave it out")
+        raise ConfigError(
+            "--lora trains adapters of a model that is there already", "give --init MODEL, or leave it out"
+        )
     base = with_settings(own.own_run(data, field=field, init=init, lora=lora), by_hand)
     first = None if init is None else load(init)
     say(f"reading {data}")

@@ -80,7 +80,8 @@ def _prepare_into(
     except DataError as error:
         raise DataError(f"the held-out documents of {settings.corpus}: {error.message}", error.hint) from None
     info = {
-        "corpus": settings.corpus, "field": settings.field, "tokenizer": settings.tokenizer, "packing": settings.packing, "length": length,
+        "corpus": settings.corpus, "field": settings.field, "tokenizer": settings.tokenizer,
+        "packing": settings.packing, "length": length,
         "vocab_size": tokenizer.vocab_size, "train_documents": packed.num_documents, "train_tokens": packed.num_tokens,
         "train_rows": len(packed.rows), "train_leftover_tokens": packed.leftover_tokens,
         "heldout_documents": held.num_documents, "heldout_tokens": held.num_tokens, "heldout_rows": len(held.rows),

@@ -26,8 +26,12 @@ def shape_of(model: LanguageModel) -> ModelShape:
         return ModelShape("ar", cond_dim=cond, **sizes)  # type: ignore[arg-type]
     kinds = {RawScore: "sedd", CleanLogits: "mdlm"}
     if not isinstance(model, DiffusionLM) or type(model.parametrization) not in kinds or c.block_size is not None:
-        what = "block diffusion" if c.block_size is not None else type(getattr(model, "parametrization", model)).__name__
-        raise ConfigError(f"a model of this kind ({what}) is not trained here", "begin with a SEDD, MDLM or GPT-2 model")
+        what = (
+            "block diffusion" if c.block_size is not None else type(getattr(model, "parametrization", model)).__name__
+        )
+        raise ConfigError(
+            f"a model of this kind ({what}) is not trained here", "begin with a SEDD, MDLM or GPT-2 model"
+        )
     return ModelShape(
         kinds[type(model.parametrization)], cond_dim=cond, process=name_of(PROCESSES, model.process),
         schedule=name_of(SCHEDULES, model.process.schedule), **sizes,  # type: ignore[arg-type]

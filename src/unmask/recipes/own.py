@@ -246,7 +246,9 @@ def body(width: int, depth: int) -> dict[str, Any]:
     return {"model.width": width, "model.depth": depth, "model.heads": heads(width)}
 
 
-def _size(plan: _Plan, amount: Amount, machine: Machine, budget: float, first: LanguageModel | None, pace: Pace) -> None:
+def _size(
+    plan: _Plan, amount: Amount, machine: Machine, budget: float, first: LanguageModel | None, pace: Pace
+) -> None:
     """Choose width, depth and heads."""
     if first is not None:
         return

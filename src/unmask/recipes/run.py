@@ -11,7 +11,6 @@ from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError, unknown
 from unmask.training.settings import TrainSettings
-from unmask.training.optim import OptimSettings
 
 KINDS = ("sedd", "mdlm", "ar")
 STARTS = ("zero", "neighbors")

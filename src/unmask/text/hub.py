@@ -74,7 +74,9 @@ def data_set(name: str, field: str = "text") -> Iterator[Document]:
     def texts() -> Iterator[tuple[str, str]]:
         for number, row in enumerate(table):
             if not isinstance(row[field], str):
-                raise DataError(f"row {number} of the data set {name} has no {field}", "name another field with --field")
+                raise DataError(
+                    f"row {number} of the data set {name} has no {field}", "name another field with --field"
+                )
             if clean := newlines(row[field]).strip():
                 yield clean, f"{name}/{number}"
 

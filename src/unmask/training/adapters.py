@@ -20,13 +20,15 @@ TARGETS = r"blocks\.\d+\.(attn_qkv|attn_out|mlp\.0|mlp\.2)"  # the matrices of e
 def add(model: LanguageModel, rank: int, *, seed: int) -> int:
     """Put adapters of that rank beside the matrices of the blocks, in place, and freeze all else.
 
-    An adapter adds 2 B A x, A drawn by the seed and B zero, so that nothing changes yet. Returns how many numbers train.
-    ConfigError where peft is not installed.
+    An adapter adds 2 B A x, A drawn by the seed and B zero, so that nothing changes yet. Returns how many numbers
+    train. ConfigError where peft is not installed.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ConfigError("adapters need the `peft` library, which is not installed", "pip install 'unmask[lora]'") from None
+        raise ConfigError(
+            "adapters need the `peft` library, which is not installed", "pip install 'unmask[lora]'"
+        ) from None
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, init_lora_weights=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold(seed, "adapters"))

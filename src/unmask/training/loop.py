@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Evaluate = Callable[[LanguageModel], Heldout]
 WriteSample = Callable[[LanguageModel], str]
+
+
 class Record(Protocol):
     """Takes the lines of metrics.jsonl, each with "step"."""
 
@@ -55,7 +57,7 @@ class _Run:
     settings: TrainSettings
     out: Path
     done: int = 0
-    watch: Watch = Watch()
+    watch: Watch = dataclasses.field(default_factory=Watch)
     records: tuple[Record, ...] = ()  # of the main rank
     samples: Record | None = None
 
@@ -275,7 +277,8 @@ def _save(run: _Run) -> None:
             for record in (*run.records, *([] if run.samples is None else [run.samples])):
                 record.flush()
         tensors, numbers = state.pack_state(run.goal.net, run.ema, run.optims)
-        numbers["watch"] = run.watch.as_json()
+        if run.settings.patience:
+            numbers["watch"] = run.watch.as_json()
         state.save(run.out, run.done, tensors, numbers, keep=run.settings.keep, best=_best_step(run))
         _save_model(run, run.done)
     run.accelerator.wait_for_everyone()
