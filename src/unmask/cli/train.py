@@ -111,7 +111,7 @@ def _chosen(data: str, field: str, init: str | None, lora: int, minutes: float |
         )
     base = with_settings(own.own_run(data, field=field, init=init, lora=lora), by_hand)
     first = None if init is None else load(init)
-    say(f"reading {data}")
+    say(f"counting the text of {data}")
     amount, machine = own.Amount.of(corpus(data, field=field)), own.Machine.here()
     time = own.MINUTES if minutes is None else minutes
     run, reasons = own.choose(base, names(by_hand), amount, machine, minutes=time, first=first)
