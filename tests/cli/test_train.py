@@ -95,7 +95,7 @@ def mistakes(root: Path, models: Path) -> dict[str, tuple[list[object], str]]:
             [*data, "--init", models / "ar", "--set", "kind=sedd"], "autoregressive model and cannot begin a diffusion",
         ),
         "a recipe of another kind": (["--recipe", "smoke", "--init", models / "ar"], "cannot begin a diffusion run"),
-        "another tokenizer": ([*data, "--init", models / "sedd", "--set", "tokenizer=bpe:400"], "a tokenizer of its own"),
+        "another tokenizer": ([*data, "--init", models / "sedd", "--set", "tokenizer=bpe:400"], "tokenizer of its own"),
         "another shape": ([*data, "--init", models / "sedd", "--set", "width=64"], "has width=32, not 64"),
         "adapters of nothing": ([*data, "--lora", "4"], "give --init MODEL"),
         "no time": ([*data, "--minutes", "0"], "--minutes must be above 0"),
