@@ -104,6 +104,7 @@ def _chosen(data: str, field: str, init: str | None, lora: int, minutes: float |
     from unmask.recipes import own
     from unmask.recipes.run import names, with_settings
     from unmask.text.corpora import corpus
+    from unmask.training.loop import accelerator
 
     if lora and init is None:
         raise ConfigError(
@@ -111,10 +112,13 @@ def _chosen(data: str, field: str, init: str | None, lora: int, minutes: float |
         )
     base = with_settings(own.own_run(data, field=field, init=init, lora=lora), by_hand)
     first = None if init is None else load(init)
-    say(f"counting the text of {data}")
+    if accelerator().is_main_process:
+        say(f"counting the text of {data}")
     amount, machine = own.Amount.of(corpus(data, field=field)), own.Machine.here()
     time = own.MINUTES if minutes is None else minutes
     run, reasons = own.choose(base, names(by_hand), amount, machine, minutes=time, first=first)
+    if not accelerator().is_main_process:
+        return run
     size = f"{amount.train_bytes + amount.heldout_bytes:,} bytes of text in {amount.documents:,} documents"
     say(f"chosen for {size}, {machine.words()} and {time:g} minutes (--set KEY=VALUE wins):")
     for settings, why in reasons:

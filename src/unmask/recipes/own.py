@@ -216,7 +216,7 @@ def _batch(plan: _Plan, amount: Amount, machine: Machine, first: LanguageModel |
     length = plan.run.model.length
     target = 4096 if machine.device == "cpu" else 32768
     rows = tokens(amount.train_bytes, plan.run.data.tokenizer) // length
-    size = max(1, min(target // length, rows // 4))
+    size = 2 ** int(np.log2(max(1, min(target // length, rows // 4))))  # so that 2, 4 or 8 processes do not change it
     size = -(-size // machine.processes) * machine.processes
     plan.put({"batch_size": size}, f"{size * length:,} tokens a step")
 

@@ -74,11 +74,10 @@ def start(
     Many processes may call it at once, as `accelerate launch` or `torchrun` starts them: the first prepares the
     data and writes. Raises ConfigError, DataError or AssetError before anything is written.
     """
+    check_new(out)
     ranks = accelerator()
     first = None if run.init is None else first_model(run)
     with ranks.main_process_first():
-        if ranks.is_main_process:
-            check_new(out)
         data = _prepared(run, first, say if ranks.is_main_process else _silent)
     return _go(run, first, data, out, resume=False, say=say if ranks.is_main_process else _silent)
 
@@ -109,7 +108,9 @@ def _prepared(run: Run, first: LanguageModel | None, say: Say) -> Prepared:
 
 
 def check_new(out: Path) -> None:
-    """ConfigError unless a run can begin in `out`: it is not there, or empty."""
+    """ConfigError unless a run can begin in `out`: it is not there, or empty. Only the main process looks."""
+    if not accelerator().is_main_process:
+        return  # the main one may have begun to write already
     if out.exists() and not out.is_dir():
         raise ConfigError(f"the output {out} is a file", "name a new or empty folder")
     # a process killed while it wrote its first file leaves that file's temporary name, and no run
