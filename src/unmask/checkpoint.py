@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unmask.diffusion.parametrizations import PARAMETRIZATIONS
-from unmask.diffusion.processes import PROCESSES
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import AssetError, CheckpointError, ConfigError, InputError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
@@ -108,7 +108,7 @@ def describe(model: LanguageModel) -> dict[str, Any]:
     if isinstance(model, DiffusionLM):
         process = model.process
         config |= {
-            "process": {"name": name_of(PROCESSES, process), "vocab_size": process.vocab_size},
+            "process": {k: v for k, v in entry(PROCESSES, process).items() if k != "schedule"},
             "schedule": entry(SCHEDULES, process.schedule),
             "parametrization": entry(PARAMETRIZATIONS, model.parametrization),
             "conditioning": model.conditioning,
