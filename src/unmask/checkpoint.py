@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unmask.diffusion.parametrizations import PARAMETRIZATIONS
 from unmask.diffusion import PROCESSES
+from unmask.diffusion.parametrizations import PARAMETRIZATIONS
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import AssetError, CheckpointError, ConfigError, InputError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
@@ -142,8 +142,8 @@ def build(config: dict[str, Any], *, tokenizer: Tokenizer | None = None) -> Lang
             return AutoregressiveLM(net, bos_id=config["bos_id"], tokenizer=tokenizer, card=card)
         if config["kind"] != "diffusion":
             raise unknown("kind of model", str(config["kind"]), ["diffusion", "autoregressive"])
-        if config["conditioning"] not in ("sigma", "t", None):
-            raise unknown("conditioning", str(config["conditioning"]), ["sigma", "t", "null"])
+        if config["conditioning"] not in ("sigma", "t", "zero", None):
+            raise unknown("conditioning", str(config["conditioning"]), ["sigma", "t", "zero", "null"])
         schedule = make(SCHEDULES, "schedule", config["schedule"])
         process = make(PROCESSES, "process", config["process"] | {"schedule": schedule})
         parametrization = make(PARAMETRIZATIONS, "parametrization", config["parametrization"])

@@ -19,7 +19,7 @@ from unmask.nn.transformer import Transformer
 if TYPE_CHECKING:
     from unmask.text.tokenizers import Tokenizer
 
-Conditioning = Literal["sigma", "t"] | None
+Conditioning = Literal["sigma", "t", "zero"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +126,12 @@ class DiffusionLM(WithWeights):
         self.unigram = unigram
 
     def condition(self, t: Tensor) -> Tensor | None:
-        """What the network is told about the time t: sigma, t or nothing."""
+        """What the network is told about the time t: sigma, t on the schedule's clock, always 0, or nothing."""
         if self.conditioning is None:
             return None
-        return t if self.conditioning == "t" else self.process.schedule.sigma(t)
+        if self.conditioning == "zero":
+            return torch.zeros_like(t)
+        return self.process.schedule.clock(t) if self.conditioning == "t" else self.process.schedule.sigma(t)
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:

@@ -1,5 +1,7 @@
 """GIDD's noise against its own formulas, and the plug-in reading against those of UDLM, Duo and GIDD."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -54,7 +56,7 @@ def test_the_kernel_is_the_time_ordered_exponential_of_the_rates() -> None:
     def composed(pieces: int) -> Tensor:
         edges = torch.linspace(float(start), float(end), pieces + 1, dtype=torch.float64)
         out = torch.eye(V + 1, dtype=torch.float64)
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in itertools.pairwise(edges):
             out = out @ exponential(generator_of(GIDD, (a + b) / 2), (b - a)[None])[0]
         return out
 
@@ -98,7 +100,7 @@ def test_the_bound_is_the_published_one() -> None:
 
 @noisy
 def test_the_plug_in_is_the_score_and_the_posterior(process: Process) -> None:
-    """With x the law given the others: (alpha x + noise)[y] / (alpha x + noise)[xt], and q(xt | xs) q(xs | x) / q(xt | x)."""
+    """With x given the others: (alpha x + noise)[y] / (alpha x + noise)[xt], and q(xt | xs) q(xs | x) / q(xt | x)."""
     log_x, _, xt, t = random_case(process)
     s = 0.6 * t
     reading = LeaveOneOut()

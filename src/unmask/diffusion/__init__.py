@@ -1,12 +1,12 @@
 """The mathematics of discrete diffusion on tensors: no network, no tokenizer, no file."""
 
+from unmask.diffusion.hybrid import Hybrid
 from unmask.diffusion.losses import (
     absorbing_score_entropy_rows,
     denoising_score_entropy,
     masked_cross_entropy,
     score_entropy,
 )
-from unmask.diffusion.hybrid import Hybrid
 from unmask.diffusion.matrix import RateMatrix
 from unmask.diffusion.parametrizations import CleanLogits, LeaveOneOut, Parametrization, RawScore
 from unmask.diffusion.processes import Absorbing, Process, Uniform

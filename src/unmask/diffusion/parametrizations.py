@@ -170,7 +170,7 @@ class CleanLogits:
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOneOut(CleanLogits):
-    """Softmax of the first V logits is the law of the clean token given all *other* positions: p(x0 | xt without its own).
+    """Softmax of the first V logits is the law of the clean token given all *other* positions of xt.
 
     What training by the plug-in bound makes of a network under noise that does not commit (UDLM, Schiff et al. 2024,
     arXiv 2412.10193; Duo; GIDD): their ratio (alpha x + noise)[y] / (alpha x + noise)[xt] is the score where x is this

@@ -215,9 +215,10 @@ def mask_root(excess: Tensor, ratio: float) -> Tensor:
 class Gidd(Schedule):
     """The time of GIDD's hybrid noise (von Ruette et al. 2025, arXiv 2503.04482, section 4, gamma = 1).
 
-    Its own time runs over [eps, 1 - eps]: r = eps + (1 - 2 eps) t. alpha = (1 - r) / (1 + c), c = ratio sqrt(r (1 - r)),
-    ratio = 2 p_uniform / (1 - p_uniform). Then 1 / alpha = 1 + z^2 + ratio z with z^2 = r / (1 - r): the mask's odds
-    against an untouched token, and those of all random tokens. p_uniform 0 is linear masking.
+    Its own time runs over [eps, 1 - eps]: r = eps + (1 - 2 eps) t. alpha = (1 - r) / (1 + c), where c is
+    ratio sqrt(r (1 - r)) and ratio is 2 p_uniform / (1 - p_uniform). Then 1 / alpha = 1 + z^2 + ratio z with
+    z^2 = r / (1 - r): the mask's odds against an untouched token, and those of all random tokens. p_uniform 0 is
+    linear masking.
     """
 
     p_uniform: float = 0.1
