@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 import unmask
 from unmask.errors import ConfigError
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig, attention_mask, rotate
+from unmask.nn.masks import attention_mask
+from unmask.nn.transformer import Rotary, Transformer, TransformerConfig, rotate
 
 SHAPE = {"num_inputs": 13, "num_outputs": 11, "width": 16, "depth": 2, "heads": 2, "length": 12}
 SETTINGS = [
