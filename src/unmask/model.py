@@ -142,7 +142,7 @@ class DiffusionLM(WithWeights):
         if self.conditioning is None:
             return None
         if self.conditioning == "zero":
-            return torch.zeros_like(t)
+            return t.new_zeros(1)  # one number for all rows
         return self.process.schedule.clock(t) if self.conditioning == "t" else self.process.schedule.sigma(t)
 
     @property
@@ -165,13 +165,14 @@ class DiffusionLM(WithWeights):
             told = self.condition(torch.cat([times, torch.zeros_like(times)], 1))
             hidden = hidden_beside(self.net, xt, context.x0, told, block_size=context.block_size)
         else:
-            hidden = self.net.hidden(xt, self.condition(t), cache=context)
+            alike = t.ndim == 1 and t.stride(0) == 0  # one time, expanded: the body computes its modulation once
+            hidden = self.net.hidden(xt, self.condition(t[:1] if alike else t), cache=context)
         return Prediction(self, hidden, xt, times)
 
     @torch.no_grad()
     def commit(self, x0: Tensor, cache: KVCache) -> None:
         """Read the finished blocks x0 [B, L], which follow what `cache` holds, into it."""
-        self.net.hidden(x0, self.condition(torch.zeros(x0.shape, device=x0.device)), cache=cache, commit=True)
+        self.net.hidden(x0, self.condition(torch.zeros(1, device=x0.device)), cache=cache, commit=True)
 
     def log_p0(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, context: KVCache | Clean | None = None

@@ -97,7 +97,7 @@ def test_rows_of_a_law_are_drawn_in_parts_alike(monkeypatch: pytest.MonkeyPatch)
     for model in MODELS.values():
         whole = sample(model, canvas, steps=4, seed=2).tokens
         with monkeypatch.context() as patch:
-            patch.setattr("unmask.sampling.rules.ELEMENTS", 40)
+            patch.setattr("unmask.sampling.rules.BYTES", 320)
             assert torch.equal(sample(model, canvas, steps=4, seed=2).tokens, whole)
 
 

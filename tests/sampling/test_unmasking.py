@@ -121,7 +121,7 @@ def test_rows_are_read_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     for rule in MADE.values():
         whole = sample(MODELS["raw"], uneven(), rule=rule, seed=2).tokens
         with monkeypatch.context() as patch:
-            patch.setattr("unmask.sampling.rules.ELEMENTS", 40)
+            patch.setattr("unmask.sampling.rules.BYTES", 320)
             assert torch.equal(sample(MODELS["raw"], uneven(), rule=rule, seed=2).tokens, whole)
 
 

@@ -19,7 +19,7 @@ from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
 from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
-ELEMENTS = 1 << 24  # of a law held at once
+BYTES = 1 << 26  # of one tensor of laws [N, S]; a few of them are held at once
 LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
@@ -73,7 +73,7 @@ class Run:
         if state.times is not None:
             return state.times
         device = state.tokens.device
-        return torch.full((self.canvas.batch,), state.t, device=device, dtype=float_type(device))
+        return torch.full((1,), state.t, device=device, dtype=float_type(device)).expand(self.canvas.batch)
 
     def open(self, state: "State") -> Tensor:
         """Where a token is still to come: not frozen, and masked if the process commits; [B, L] bool."""
@@ -149,10 +149,10 @@ def to_clean(reads: Reads) -> Move:
     return Move(reads, 0.0, CLEAN[reads], math.inf)
 
 
-def chunks(at: Tensor, width: int) -> Iterator[Tensor]:
-    """The True positions of `at` in parts of at most ELEMENTS / width rows, in row-major order: masks like `at`."""
+def chunks(at: Tensor, width: int, itemsize: int = 8) -> Iterator[Tensor]:
+    """The True positions of `at` in parts whose laws [N, width] take at most BYTES: masks like `at`, in its order."""
     where = at.flatten().nonzero()[:, 0]
-    for part in torch.split(where, max(1, ELEMENTS // width)) if len(where) else ():
+    for part in torch.split(where, max(1, BYTES // (width * itemsize))) if len(where) else ():
         mask = torch.zeros(at.numel(), dtype=torch.bool, device=at.device)
         mask[part] = True
         yield mask.view(at.shape)
@@ -188,7 +188,7 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         leave.fill_(min(move.odds, 1.0))
     elif bool(at.any()):
         prediction = run.predict(state)
-        for part in chunks(at, run.model.process.num_states):
+        for part in chunks(at, run.model.process.num_states, itemsize=4):
             mass = move.odds * precise(prediction.log_total(part)).exp()
             lost += float((mass - 1).clamp(min=0).sum())
             leave[part.to(u.device)] = mass.clamp(max=1)
@@ -204,14 +204,18 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
     """tokens [B, L] with new ones at the True positions of `turns`, each drawn with its u of u [B, L].
 
-    The law of a new token is p0, or the scores normalized, reshaped; the head runs nowhere else.
+    The law of a new token is p0, or the scores normalized, reshaped; the head runs nowhere else. A draw needs weights
+    up to a constant, so that they are normalized only where a transform has to see them.
     """
     tokens = tokens.clone()
     for part in chunks(turns, run.model.process.num_states):
         rows = prediction.log_p0(part) if reads == "p0" else prediction.log_score(part)
-        log_p = torch.log_softmax(widest(rows[:, : run.model.process.vocab_size]), -1)
-        log_p = log_p if run.reshape is None else run.reshape(log_p)
-        tokens[part] = run.draws.choose(log_p.exp(), u[part.to(u.device)])
+        log_p = widest(rows[:, : run.model.process.vocab_size])
+        if run.reshape is not None:
+            weights = run.reshape(torch.log_softmax(log_p, -1)).exp()
+        else:
+            weights = (log_p - log_p.amax(-1, keepdim=True)).exp_()
+        tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
     return tokens
 
 
