@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from unmask import compat
 from unmask.diffusion import Absorbing, CleanLogits, Gidd, Hybrid, LeaveOneOut, LogLinear, Uniform
+from unmask.model import Clean
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLOSE = {"rtol": 0, "atol": 1e-4}
@@ -66,3 +67,23 @@ def test_sdtt_reads_as_mdlm_behind_its_prefix(hub_folder, family):
     assert (model.process, model.parametrization) == (Absorbing(61, LogLinear(1e-3)), CleanLogits())
     assert model.conditioning == "zero"
     torch.testing.assert_close(model.predict(want["x"], torch.ones(3)).logits(), want["logits"], **CLOSE)
+
+
+def test_bd3lm_logits_of_the_training_form_are_theirs():
+    """The network reads [xt ; x0]; blocks of 4."""
+    model, want = compat.load(GOLDEN / "bd3lm_tiny"), expected("bd3lm")
+    assert (model.process, model.parametrization) == (Absorbing(61, LogLinear(1e-6)), CleanLogits())
+    assert model.block_size == 4 and model.conditioning == "zero" and model.length == 24
+    seen = model.predict(want["xt"], torch.full((3,), 0.5), Clean(want["x0"])).logits()
+    assert seen.shape == SHAPE and want["logits"].std() > 0.1
+    torch.testing.assert_close(seen, want["logits"], **CLOSE)
+
+
+def test_bd3lm_logits_from_the_cache_are_theirs_too():
+    model, want = compat.load(GOLDEN / "bd3lm_tiny"), expected("bd3lm")
+    cache = model.net.cache(3)
+    for start in range(0, 24, 4):
+        block = slice(start, start + 4)
+        seen = model.predict(want["xt"][:, block], torch.full((3,), 0.5), cache).logits()
+        torch.testing.assert_close(seen, want["logits"][:, block], **CLOSE)
+        model.commit(want["x0"][:, block], cache)

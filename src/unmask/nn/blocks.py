@@ -35,7 +35,7 @@ def hidden_beside(
     if net.rotary_emb is not None:
         cos, sin = net.rotary_emb(0, L, h.dtype)
         rotary = cos.repeat(2, 1, 1), sin.repeat(2, 1, 1)
-    mask = beside_mask(L, size, max(1, c.length // size), h.device)
+    mask = beside_mask(L, size, -(-c.length // size), h.device)
     shared = Pass(net.vector(cond), rotary, mask, False, None, None)
     for block in net.blocks:
         h = block(h, shared)

@@ -331,7 +331,7 @@ class Transformer(nn.Module):
         c = self.config
         place = 0 if cache is None else cache.offset
         rotary = None if self.rotary_emb is None else self.rotary_emb(place + start, place + end, h.dtype)
-        window = c.length // c.block_size if self.slides and c.block_size is not None else None
+        window = -(-c.length // c.block_size) if self.slides and c.block_size is not None else None
         mask = attention_mask(start, end, c.block_size, h.device, window)
         causal = mask is not None and c.block_size == 1 and start == 0
         return Pass(self.vector(cond), rotary, mask, causal, cache, keys)

@@ -11,6 +11,7 @@ from torch import Tensor
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
 from unmask.sampling import transforms
+from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.correctors import Corrected
 from unmask.sampling.draws import EXACT, float_type, keyed
@@ -64,6 +65,7 @@ class Options(TypedDict, total=False):
     tau: float | None
     gamma: float | None
     grid: str | None
+    block_size: int | None
     temperature: float
     top_p: float
     top_k: int | None
@@ -179,6 +181,7 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     tau: float | None = None,
     gamma: float | None = None,
     grid: str | None = None,
+    block_size: int | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int | None = None,
@@ -187,12 +190,13 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     generator: torch.Generator | None = None,
     draws: str = EXACT,
     first_sample: int = 0,
-) -> Denoising:
+) -> "Denoising | Blocks":
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
     steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
     rule: a name in RULES, a rule, or None for `default_rule`. tau: of threshold, the p0 from which positions unmask
-    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". temperature (0 is
+    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". block_size: of a
+    model with blocks, default its own; it writes block by block, `steps` shared among them. temperature (0 is
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
@@ -200,12 +204,18 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
-    check_canvas(canvas, model.length, model.process.vocab_size)
+    size = checked_size(model, block_size)
+    check_canvas(canvas, reach(model, canvas), model.process.vocab_size)
     reshape = reshaping(temperature, top_p, top_k, min_p)
-    found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
+    each = [steps] if size is None else shares(steps, len(open_blocks(canvas, size)))
+    options = {"tau": tau, "gamma": gamma, "grid": grid}
+    found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices)
+    run, notices = Run(model, canvas.to(device), chance, reshape), found[each[0]][1]
+    if size is None:
+        return Denoising(run, found[steps][0], notices)
+    return Blocks(run, [found[share][0] for share in each], size, Denoising, notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
