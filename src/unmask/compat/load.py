@@ -76,7 +76,8 @@ def _read(path: Path) -> LanguageModel:
     layout = detect(path, config)
     model = layout.load(path, config)
     if layout.name != OWN:
-        model.card = {"layout": layout.name, "paper": layout.paper} | model.card
+        made_so = {"layout": layout.name, "paper": layout.paper, "code_licence": layout.licence}
+        model.card = {key: value for key, value in made_so.items() if value} | model.card
     return model
 
 
