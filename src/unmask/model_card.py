@@ -101,7 +101,12 @@ def _use(model: LanguageModel, name: str) -> list[str]:
 
 def _origin(card: dict[str, Any]) -> list[str]:
     lines = ["## Source and licence", ""]
-    for key, words in (("source", "Source"), ("paper", "Paper"), ("code_licence", "Licence of the authors' code")):
+    for key, words in (
+        ("source", "Source"),
+        ("paper", "Paper"),
+        ("code_licence", "Licence of the authors' code"),
+        ("note", "Note"),
+    ):
         if card.get(key):
             lines.append(f"- {words}: {card[key]}")
     licence = card.get("licence") or card.get("license")

@@ -15,7 +15,13 @@ from unmask.model_card import model_card
 FAMILIES = ["mdlm", "bd3lm", "duo", "sdtt-from-hub", "gidd", "gidd-hybrid", "sedd", "sedd-uniform"]
 SAID = {
     "mdlm": ["MDLM", "absorbing", "log-linear, eps 0.001", "the clean token, p(x0 | xt)", "0, whatever the time"],
-    "bd3lm": ["BD3-LM", "A block diffusion language model (blocks of 4 tokens)", "Arriola", "Apache-2.0"],
+    "bd3lm": [
+        "BD3-LM",
+        "A block diffusion language model (blocks of 4 tokens)",
+        "Arriola",
+        "Apache-2.0",
+        "Note: its training",
+    ],
     "duo": ["Duo", "uniform: tokens turn into random tokens", "given the other positions", "the total noise", "| 62 |"],
     "sdtt-from-hub": ["SDTT", "Deschenaux", "absorbing"],
     "gidd": ["GIDD", "absorbing", "GIDD's, p_uniform 0, eps 0.0001", "the time"],

@@ -11,6 +11,7 @@ from unmask.diffusion.schedules import LogLinear
 from unmask.model import DiffusionLM
 
 EPS = 1e-6  # its move chance is t itself; the share that survives t = 1 only has to be above 0
+_NOTE = "its training never hides the first token, <|endoftext|>: give it to the canvas as a prompt"
 _SETTINGS = ("sampling_eps_min", "sampling_eps_max")
 
 
@@ -23,4 +24,5 @@ def load(folder: Path, config: dict[str, Any]) -> DiffusionLM:
     return DiffusionLM(
         dit.body(shape, dit.bare(tensors), folder), Absorbing(states - 1, LogLinear(EPS)), CleanLogits(),
         conditioning=conditioning(config, folder), tokenizer=dit.tokenizer(folder, states - 1, mask=True),
+        card={"note": _NOTE},
     )  # fmt: skip
