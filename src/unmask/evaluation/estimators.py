@@ -67,7 +67,7 @@ def narrow_first_edges(count: int) -> Tensor:
 class Estimator:
     """draws(model, x0 [B, L], scored [B, L] bool, plan): [B, K] float64 whose mean over K is the estimate of a row.
 
-    edges(K): where strata begin and end, [K + 1] from 0 to 1; draw k is K times its stratum's width times what is found.
+    edges(K): where strata begin and end, [K + 1] from 0 to 1; draw k is K times its width times what it finds.
     between: how the K draws of a row hang together. "strata": each has its own part of the range, rows are
     independent. "alike": independent, as are rows. "passes": draw k of all rows is one pass, passes are independent,
     the rows of a pass are not. absorbing: only for absorbing noise.

@@ -18,6 +18,7 @@ from unmask.sampling.draws import EXACT, float_type, keyed
 from unmask.sampling.laws import Reads
 from unmask.sampling.named import check_process, make, rule_name
 from unmask.sampling.rules import Model, Rule, Run, State, advance, to_clean
+from unmask.sampling.top import Listening, Top, read_top
 from unmask.sampling.transforms import Transform
 
 
@@ -29,12 +30,14 @@ class Frame:
     t: float  # 1 is noise, 0 is data; of the row that is farthest from data
     nfe: int  # evaluations of the network so far
     committed: Tensor  # [B, L] bool: no later frame changes these
+    top: Top | None = None  # of the tokens that became final in this frame, where `denoise` was asked for it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What came out, and how. nfe: evaluations of the network, each on the whole batch.
+    """What came out, and how. nfe: evaluations of the network, each on the rows that needed it.
 
+    row_nfe: the evaluations that each row was part of, [B]; with absorbing noise no more than it had open positions.
     steps: moves made, the last one to clean data included (autoregressive: tokens written). seconds: wall time.
     clipped_mass: negative mass dropped from the laws, mean over the decisions. rule and reads: which rule sampled
     which model: the raw "score", the normalized "p0", or, autoregressively, the "next" token.
@@ -52,6 +55,7 @@ class Sample:
     draws: str
     seed: int | None
     notices: tuple[str, ...] = ()
+    row_nfe: Tensor | None = None
 
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -139,15 +143,18 @@ def check_canvas(canvas: Canvas, length: int, vocab_size: int) -> None:
 class Denoising:
     """A run under way: an iterator of frames. `state` is where it is, None before the first frame."""
 
-    def __init__(self, run: Run, rule: Rule, notices: tuple[str, ...] = ()) -> None:
-        self.run, self.rule, self.notices = run, rule, notices
+    def __init__(self, run: Run, rule: Rule, notices: tuple[str, ...] = (), top: int | None = None) -> None:
+        self.run, self.rule, self.notices, self._top = run, rule, notices, top
         self.state: State | None = None
+        self._final = run.canvas.frozen
+        if top is not None:
+            self.run = dataclasses.replace(run, model=Listening(run.model), whole=True)
 
     def __iter__(self) -> "Denoising":
         return self
 
     def __next__(self) -> Frame:
-        state = self._following()
+        before, state = self.state, self._following()
         if state is None:
             raise StopIteration
         self.state = state
@@ -156,7 +163,17 @@ class Denoising:
             final = self.run.canvas.frozen.clone()
         if state.t == 0:
             final = torch.ones_like(final)
-        return Frame(state.tokens.clone(), state.t, state.nfe, final)
+        top = None
+        if self._top is not None:
+            top = read_top(self.run, self.rule.reads, before, state.tokens, final & ~self._final, self._top)
+        self._final = final
+        return Frame(state.tokens.clone(), state.t, state.nfe, final, top)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
+        self.run, self._final = self.run.keep(rows), self._final[rows]
+        if self.state is not None:
+            self.state = self.state.keep(rows)
 
     @torch.inference_mode()
     def _following(self) -> State | None:
@@ -165,11 +182,26 @@ class Denoising:
         if state is None:
             device = canvas.tokens.device
             u = run.draws.uniforms("prior", 0, canvas.length).to(device, float_type(device))
-            return State(canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u)), self.rule.start)
+            prior = canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
+            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64, device=device))
         if state.done and state.t == 0:
             return None
-        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        rows = self._unfinished(state)
+        if rows is None:
+            after = self._moved(run, state)
+        else:
+            after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
+
+    def _moved(self, run: Run, state: State) -> State:
+        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+
+    def _unfinished(self, state: State) -> Tensor | None:
+        """The rows that still have an open position, [B] bool, where the others can be left out; else None."""
+        if self.run.whole or not self.run.model.process.commits or isinstance(self.rule, Corrected):
+            return None
+        rows = self.run.open(state).any(1)
+        return None if bool(rows.all()) or not bool(rows.any()) else rows
 
 
 def denoise(  # noqa: PLR0913 (all keyword-only)
@@ -190,7 +222,12 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     generator: torch.Generator | None = None,
     draws: str = EXACT,
     first_sample: int = 0,
+<<<<<<< HEAD
 ) -> "Denoising | Blocks":
+=======
+    top: int | None = None,
+) -> Denoising:
+>>>>>>> main
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
     steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
@@ -200,7 +237,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
-    arithmetic, for comparisons.
+    arithmetic, for comparisons. top: frames say how probable the network found the tokens that became final, and
+    that many others (`Frame.top`); it costs the head at these positions once more, None costs nothing.
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
@@ -212,10 +250,17 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
+<<<<<<< HEAD
     run, notices = Run(model, canvas.to(device), chance, reshape), found[each[0]][1]
     if size is None:
         return Denoising(run, found[steps][0], notices)
     return Blocks(run, [found[share][0] for share in each], size, Denoising, notices)
+=======
+    if top is not None and top < 0:
+        raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
+    whole = chance.seed is None or not chance.exact  # then a row's draws depend on its batch
+    return Denoising(Run(model, canvas.to(device), chance, reshape, whole), found, notices, top)
+>>>>>>> main
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -242,4 +287,5 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
         draws=draws.mode,
         seed=draws.seed,
         notices=running.notices,
+        row_nfe=state.row_nfe,
     )
