@@ -36,9 +36,7 @@ def test_steps_are_of_the_whole_canvas(blocks: Path) -> None:
 
 
 def test_fill_says_what_is_not_seen(blocks: Path) -> None:
-    done = call(
-        "fill", "Fellow [MASK:4] citizens of the Senate, again", "--model", blocks, "--seed", 1
-    )
+    done = call("fill", "Fellow [MASK:4] citizens of the Senate, again", "--model", blocks, "--seed", 1)
     assert done.code == 0 and done.out.startswith("Fellow") and done.out.endswith("again\n")
     assert "note: given tokens behind a gap are seen in their own block only" in done.err
 

@@ -125,6 +125,35 @@ def test_frames_go_forward_over_the_whole_canvas() -> None:
     assert len(frames) == 1 + 9
 
 
+def test_frames_say_what_else_the_network_thought_of() -> None:
+    frames = list(denoise(in_blocks(), Canvas.blank(10), rule="first-hitting", seed=1, top=2))
+    plain = list(denoise(in_blocks(), Canvas.blank(10), rule="first-hitting", seed=1))
+    assert [f.tokens.tolist() for f in frames] == [f.tokens.tolist() for f in plain] and plain[1].top is None
+    seen = torch.zeros(1, 10, dtype=torch.bool)
+    for frame in frames:
+        assert frame.top is not None and frame.top.at.shape == (1, 10) and not bool((seen & frame.top.at).any())
+        seen |= frame.top.at
+        assert len(frame.top.p) == int(frame.top.at.sum()) and bool((frame.top.p <= 1).all())
+    assert bool(seen.all())
+
+
+def test_a_run_goes_on_with_some_of_its_rows() -> None:
+    for cached in (True, False):
+        model, canvas = in_blocks(), Canvas.prompt([1, 2], 20, batch=4)
+        running = denoise(model, canvas, rule="first-hitting", seed=6)
+        assert isinstance(running, Blocks)
+        some = Blocks(running.run, running.rules, 4, Denoising, cached=cached)
+        for _ in range(7):
+            next(some)
+        some.keep(torch.tensor([0, 3]))
+        *_, last = some
+        whole = sample(model, canvas, rule="first-hitting", seed=6)
+        assert torch.equal(last.tokens, whole.tokens[[0, 3]]) and some.state is not None
+        if cached:
+            assert some.state.row_nfe is not None and whole.row_nfe is not None
+            assert some.state.row_nfe.tolist() == whole.row_nfe[[0, 3]].tolist() == [whole.nfe] * 2
+
+
 def test_steps_are_shared_and_a_cache_costs_one_pass_a_block() -> None:
     model = in_blocks()
     out = sample(model, Canvas.blank(12), rule="confidence", steps=7, seed=0)

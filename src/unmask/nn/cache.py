@@ -68,6 +68,10 @@ class KVCache:
             held[:, :, :, : self.length - count] = held[:, :, :, count : self.length].clone()
         self.length, self.offset = self.length - count, self.offset + count
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows of these indices [b], and forget the others."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
     def crop(self, length: int) -> None:
         """Forget everything from position `length` on."""
         if not 0 <= length <= self.length:

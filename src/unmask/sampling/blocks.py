@@ -97,10 +97,17 @@ class Context:
         room = min(self.window, canvas.length)
         self.cache: KVCache | None = model.net.cache(canvas.batch, room) if cached else None
         self.done = 0  # positions in the cache, dropped ones too
+        self.tokens = canvas.tokens[:, :0]  # the finished text
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows."""
+        self.tokens = self.tokens[rows]
+        if self.cache is not None:
+            self.cache.keep(rows)
 
     def read(self, tokens: Tensor) -> int:
         """Read the finished text tokens [B, P], of which more is there each time. How often the network ran."""
-        runs, cache = 0, self.cache
+        runs, cache, self.tokens = 0, self.cache, tokens
         while cache is not None and self.done < tokens.shape[1]:
             self._make_room(cache)
             left = tokens.shape[1] - self.done
@@ -117,13 +124,13 @@ class Context:
         if cache.length + self.size > self.window:
             cache.drop(min(cache.length, cache.length + self.size - self.window))
 
-    def predict(self, tokens: Tensor, xt: Tensor, t: Tensor) -> Prediction:
-        """What the network knows of the block xt [B, l] at times t [B], behind the text tokens [B, P]."""
+    def predict(self, xt: Tensor, t: Tensor) -> Prediction:
+        """What the network knows of the block xt [B, l] at times t [B], behind the finished text."""
         if self.cache is not None:
             return self.model.predict(xt, t, self.cache)
-        whole = torch.cat([tokens, xt], 1)
+        whole = torch.cat([self.tokens, xt], 1)
         seen = self.model.predict(whole, t, Clean(whole, self.size))
-        start = tokens.shape[1]
+        start = self.tokens.shape[1]
         return dataclasses.replace(seen, hidden=seen.hidden[:, start:], xt=xt, t=seen.t[:, start:])
 
 
@@ -132,7 +139,6 @@ class InBlock:
     """The model as the rules see it inside a block: the block is all there is to write."""
 
     context: Context
-    tokens: Tensor  # [B, P], all before the block
     length: int
 
     @property
@@ -147,13 +153,16 @@ class InBlock:
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """Run the network once on xt [B, length] at times t [B]."""
-        return self.context.predict(self.tokens, xt, t)
+        return self.context.predict(xt, t)
 
 
 class Running(Protocol):
     """A run of the loop over one canvas: `unmask.sampling.loop.Denoising`."""
 
     state: State | None
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows."""
 
     def __iter__(self) -> Iterator[Any]:
         """Its frames."""
@@ -192,6 +201,15 @@ class Blocks:
     def __iter__(self) -> "Blocks":
         return self
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
+        self.run = self.run.keep(rows)
+        self.context.keep(rows)
+        self.past = self.past.keep(rows)
+        if self.inner is not None and self.state is not None:
+            self.inner.keep(rows)
+            self.state = self.state.keep(rows)
+
     def __next__(self) -> Any:
         if self.inner is None:
             self.inner = self._begin()
@@ -214,31 +232,39 @@ class Blocks:
             device = run.canvas.tokens.device
             u = run.draws.uniforms("prior", 0, run.canvas.length).to(device, float_type(device))
             tokens = run.canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
-            self.past = dataclasses.replace(self.past, tokens=tokens)
-        before = self.past.tokens[:, :start]
-        self.past = dataclasses.replace(self.past, nfe=self.past.nfe + self.context.read(before))
+            self.past = dataclasses.replace(self.past, tokens=tokens, row_nfe=tokens.new_zeros(len(tokens)))
+        read = self.context.read(self.past.tokens[:, :start])
+        assert self.past.row_nfe is not None
+        self.past = dataclasses.replace(self.past, nfe=self.past.nfe + read, row_nfe=self.past.row_nfe + read)
         canvas = Canvas(run.canvas.tokens[:, start:end], run.canvas.frozen[:, start:end])
-        model = InBlock(self.context, before, end - start)
-        return self.begin(Run(model, canvas, BlockDraws.of(run.draws, start), run.reshape), self.rules[self.at])
+        chance = BlockDraws.of(run.draws, start)
+        block = dataclasses.replace(run, model=InBlock(self.context, end - start), canvas=canvas, draws=chance)
+        return self.begin(block, self.rules[self.at])
 
     def _whole(self, frame: Any) -> Any:
         """The frame of the whole canvas, and its state, from one of the block."""
         (start, end), past = self.spans[self.at], self.past
         assert self.inner is not None and self.inner.state is not None
         inner = self.inner.state
-        tokens = past.tokens.clone()
+        tokens, final = past.tokens.clone(), self.run.canvas.frozen.clone()
         tokens[:, start:end] = frame.tokens
-        left = len(self.spans) - self.at - 1
-        final = self.run.canvas.frozen.clone()
         final[:, :start], final[:, start:end] = True, frame.committed
+        left = len(self.spans) - self.at - 1
+        assert past.row_nfe is not None and inner.row_nfe is not None
         self.state = State(
             tokens, (left + frame.t) / len(self.spans), past.step + inner.step, past.nfe + inner.nfe,
-            past.clipped + inner.clipped, past.decisions + inner.decisions,
+            past.clipped + inner.clipped, past.decisions + inner.decisions, row_nfe=past.row_nfe + inner.row_nfe,
         )  # fmt: skip
+        if self.state.t == 0:
+            final = torch.ones_like(final)
+        top = frame.top
+        if top is not None:
+            at = torch.zeros_like(final)
+            at[:, start:end] = top.at
+            top = dataclasses.replace(top, at=at)
         return dataclasses.replace(
-            frame, tokens=tokens.clone(), t=self.state.t, nfe=self.state.nfe, committed=final if left or frame.t else
-            torch.ones_like(final),
-        )  # fmt: skip
+            frame, tokens=tokens.clone(), t=self.state.t, nfe=self.state.nfe, committed=final, top=top
+        )
 
 
 def canvas_gives_later(canvas: Canvas, size: int) -> bool:

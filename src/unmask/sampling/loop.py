@@ -1,6 +1,7 @@
 """The one denoising loop: it starts from the prior, clamps, yields, counts, and makes the last step to clean data."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, Unpack
@@ -222,12 +223,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     generator: torch.Generator | None = None,
     draws: str = EXACT,
     first_sample: int = 0,
-<<<<<<< HEAD
-) -> "Denoising | Blocks":
-=======
     top: int | None = None,
-) -> Denoising:
->>>>>>> main
+) -> "Denoising | Blocks":
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
     steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
@@ -250,17 +247,13 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-<<<<<<< HEAD
-    run, notices = Run(model, canvas.to(device), chance, reshape), found[each[0]][1]
-    if size is None:
-        return Denoising(run, found[steps][0], notices)
-    return Blocks(run, [found[share][0] for share in each], size, Denoising, notices)
-=======
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    whole = chance.seed is None or not chance.exact  # then a row's draws depend on its batch
-    return Denoising(Run(model, canvas.to(device), chance, reshape, whole), found, notices, top)
->>>>>>> main
+    whole = size is not None or chance.seed is None or not chance.exact  # a cache, or draws, that know all rows
+    run, notices = Run(model, canvas.to(device), chance, reshape, whole), found[each[0]][1]
+    if size is None:
+        return Denoising(run, found[steps][0], notices, top)
+    return Blocks(run, [found[share][0] for share in each], size, functools.partial(Denoising, top=top), notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
