@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unmask.compat import load
     from unmask.diffusion.matrix import RateMatrix
     from unmask.diffusion.processes import Absorbing, Uniform
+    from unmask.evaluation.infill import Infill, infill
     from unmask.model import AutoregressiveLM, DiffusionLM
     from unmask.sampling import Canvas, Frame, Sample, denoise, sample
 
@@ -31,20 +32,22 @@ _DOOR = {
     "Canvas": "unmask.sampling",
     "DiffusionLM": "unmask.model",
     "Frame": "unmask.sampling",
+    "Infill": "unmask.evaluation.infill",
     "RateMatrix": "unmask.diffusion.matrix",
     "Sample": "unmask.sampling",
     "Uniform": "unmask.diffusion.processes",
     "denoise": "unmask.sampling",
     "errors": "unmask.errors",
     "evaluate": "unmask.evaluation",
+    "infill": "unmask.evaluation.infill",
     "load": "unmask.compat",
     "push_to_hub": "unmask.checkpoint",
     "sample": "unmask.sampling",
     "save": "unmask.checkpoint",
 }
 __all__ = [  # noqa: RUF022
-    "load", "save", "push_to_hub", "sample", "denoise", "Canvas", "Sample", "Frame", "DiffusionLM",
-    "AutoregressiveLM", "Absorbing", "Uniform", "RateMatrix", "evaluate", "errors",
+    "load", "save", "push_to_hub", "sample", "denoise", "infill", "Canvas", "Sample", "Frame", "Infill",
+    "DiffusionLM", "AutoregressiveLM", "Absorbing", "Uniform", "RateMatrix", "evaluate", "errors",
 ]  # fmt: skip
 
 

@@ -30,6 +30,12 @@ FILL_EXAMPLES = """Examples:
   unmask fill "Hi, my name is [MASK:12] and that's why I'm late."
 
   unmask fill "The state of the [MASK:4] is strong." -n 3 --steps 16 --top-p 0.9
+
+  unmask fill "The state of the [MASK:1-8] is strong." --json
+
+  unmask fill --prefix "Fellow citizens of" --suffix ", I thank you." --length 2-5
+
+  unmask fill --in gaps.jsonl --out filled.jsonl --seed 1
 """
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -126,8 +132,35 @@ def sample(
 
 
 def fill(
-    template: Annotated[str, typer.Argument(help="Text with gaps: [MASK] is one token, [MASK:12] is twelve.")],
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            help="Text with gaps: [MASK] is one token, [MASK:12] twelve, [MASK:4-16] as many as fit best; "
+            "\\[MASK] is text.",
+            show_default=False,
+        ),
+    ] = None,
     model: Model = "sedd-twin",
+    prefix: Annotated[str | None, typer.Option(help="Text before the gap, in place of a template.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Text behind the gap.")] = None,
+    length: Annotated[
+        str | None,
+        typer.Option(
+            help="With --prefix or --suffix: the gap's tokens, 8 or 4-16. With a template: write on, behind it, up to "
+            "this many tokens in all."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--in", help="JSONL: template, or prefix, suffix and length, a line; other fields pass through."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --in: keep the lines here; go on with it after a kill.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an --out that is there.")] = False,
+    prior: Annotated[str, typer.Option(help="Of a flexible gap's length: flat, or geometric:MEAN.")] = "flat",
+    candidates: Annotated[int, typer.Option(help="Combinations of lengths that are tried at most.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Times that a combination's bound is measured.")] = 8,
     steps: Steps = None,
     rule: Rule = None,
     tau: Tau = None,
@@ -137,28 +170,24 @@ def fill(
     top_k: TopK = None,
     temperature: Temperature = 1.0,
     number: Number = 1,
-    length: Annotated[int | None, typer.Option(help="Write on, behind the template, up to this many tokens.")] = None,
     seed: Seed = None,
     draws: DrawMode = "exact",
     device: Device = None,
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
-    """Fill the gaps of a template, anywhere in it; the given text stays as it is."""
-    from unmask.errors import ConfigError
-    from unmask.sampling import Canvas
+    """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
+    from unmask.cli import infilling
 
+    asked = infilling.Asked(template, prefix, suffix, length, source, out, force)
+    asked.check()
+    from unmask.evaluation.infill import Search
+
+    search = Search(prior=prior, candidates=candidates, repeats=repeats)
     lm = _load(model, device, dtype)
-    assert lm.tokenizer is not None
-    canvas = Canvas.parse(template, lm.tokenizer, length=lm.length)
-    if length is not None:
-        if length < canvas.length:
-            raise ConfigError(f"the template has {canvas.length} tokens, more than --length {length}")
-        if length > canvas.length:
-            canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
-    _generate(lm, canvas, model, given | options, seed, number, as_json)
+    infilling.fill(lm, asked, model, search, given | options, seed, number, as_json)
 
 
 def _steps(

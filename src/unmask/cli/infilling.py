@@ -1,0 +1,145 @@
+"""`unmask fill`: a template, or a prefix and a suffix, on the command line; or a file of them."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.cli.show import progress, say
+
+if TYPE_CHECKING:
+    from unmask.evaluation.infill import Infill, Search
+    from unmask.model import LanguageModel
+    from unmask.sampling.template import Template
+
+BATCH = 16  # samples at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Where templates come from, as they were given."""
+
+    template: str | None
+    prefix: str | None
+    suffix: str | None
+    length: str | None
+    source: Path | None
+    out: Path | None
+    force: bool
+
+    def check(self) -> None:
+        """ConfigError unless there is one kind of template, with what belongs to it."""
+        from unmask.errors import ConfigError
+
+        sides = self.prefix is not None or self.suffix is not None
+        kinds = [self.template is not None, sides, self.source is not None]
+        if sum(kinds) != 1:
+            raise ConfigError(
+                "nothing to fill" if not any(kinds) else "several things to fill at once",
+                "give a template, or --prefix and --suffix with --length, or --in FILE",
+            )
+        if sides and self.length is None:
+            raise ConfigError("--prefix or --suffix without --length", "say how long the gap is: --length 8, or 4-16")
+        if self.source is None and (self.out is not None or self.force):
+            raise ConfigError(
+                f"--{'force' if self.out is None else 'out'} without --in", "it is for a file of templates"
+            )
+        if self.source is not None and self.length is not None:
+            raise ConfigError("--length with --in", "each line of the file says its own")
+
+    def one(self, lm: "LanguageModel") -> "Template":
+        """The template on the command line. With --length it goes on behind its end, up to so many tokens."""
+        from unmask.errors import ConfigError
+        from unmask.sampling.template import Gap, Template
+
+        if self.template is None:
+            assert self.length is not None  # checked
+            return Template.between(self.prefix or "", self.suffix or "", self.length)
+        found = Template.parse(self.template)
+        if self.length is None:
+            return found
+        if not found.fixed:
+            raise ConfigError("--length with a gap of several lengths", "end the template with a gap of its own")
+        assert lm.tokenizer is not None
+        wanted, had = Gap.read(self.length), found.tokens(lm.tokenizer)
+        if not wanted.fixed or wanted.least < had:
+            raise ConfigError(
+                f"the template has {had} tokens, more than --length {self.length}", "give a larger number"
+            )
+        if wanted.least == had:
+            return found
+        return found.extended(wanted.least + 1 - found.extended(1).tokens(lm.tokenizer))
+
+
+def fill(
+    lm: "LanguageModel", asked: Asked, name: str, search: "Search", options: dict[str, Any], seed: int | None,
+    number: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Fill and print, or write a file."""
+    if asked.source is not None:
+        _file(lm, asked, name, search, options, seed, number, as_json)
+        return
+    from unmask.evaluation.infill import infills, plan
+    from unmask.random import fold
+
+    job = plan(lm, asked.one(lm), search)
+    seed = fold("seed", time.time_ns()) if seed is None else seed
+    for first in range(0, number, BATCH):
+        size = min(BATCH, number - first)
+        words = "filling" if len(job.lengths) == 1 else f"filling {len(job.lengths)} combinations of lengths"
+        with progress(words) as update:
+            made = infills(
+                lm, job, size, search=search, seed=seed, first_sample=first, progress=update, **options
+            )  # fmt: skip
+        for each in made:
+            _print(each, name, as_json)
+
+
+def _print(made: "Infill", name: str, as_json: bool) -> None:
+    """The text on stdout; on stderr, once, what holds for all samples, and the choice of each."""
+    chosen = made.candidates[made.chosen]
+    for notice in made.notices if made.sample == 0 else ():
+        say(f"note: {notice}")
+    if chosen.bound is not None:
+        say(f"note: {_choice(made)}")
+    if as_json:
+        print(json.dumps({"text": made.text, "tokens": made.tokens, "model": name} | made.as_json()))
+    else:
+        print(("---\n" if made.sample else "") + made.text)
+
+
+def _choice(made: "Infill") -> str:
+    """Which lengths were taken, and why."""
+    chosen, tried = made.candidates[made.chosen], made.candidates
+    tied = sum(each.tied for each in tried)
+    lengths = ", ".join(map(str, chosen.lengths))
+    among = f"; the shortest of {tied} within the standard error of the best" if tied > 1 else ""
+    return (
+        f"lengths {lengths} of {len(tried)} combinations: at most {chosen.bound:.3f} +- {chosen.stderr:.3f} nats per "
+        f"token of the whole text{among}"
+    )
+
+
+def _file(
+    lm: "LanguageModel", asked: Asked, name: str, search: "Search", options: dict[str, Any], seed: int | None,
+    number: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Fill every line of --in: to --out, or to stdout as they are made."""
+    from unmask.evaluation import infill_lines
+
+    assert asked.source is not None
+    seed = infill_lines.fresh_seed(asked.out) if seed is None else seed
+    job = infill_lines.Job(asked.source, name, number, search, seed, options)
+    if asked.out is None:
+        infill_lines.checked(lm, job)
+        for lines in infill_lines.filled(lm, job):
+            for line in lines:
+                print(json.dumps(line), flush=True)
+        return
+    with progress("templates") as update:
+        made = infill_lines.write_filled(asked.out, lm, job, overwrite=asked.force, progress=update)
+    words = f"{asked.out}: {made['lines']} lines of {made['templates']} templates, {made['seconds']:.1f} s"
+    if made["resumed"]:
+        words += f", {made['resumed']} were there"
+    print(json.dumps(made) if as_json else words)
