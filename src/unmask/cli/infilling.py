@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def fill(
     from unmask.evaluation.infill import infills, plan
     from unmask.random import fold
 
-    job = plan(lm, asked.one(lm), search)
+    job, told = plan(lm, asked.one(lm), search), Told()
     seed = fold("seed", time.time_ns()) if seed is None else seed
     for first in range(0, number, BATCH):
         size = min(BATCH, number - first)
@@ -93,20 +94,27 @@ def fill(
                 lm, job, size, search=search, seed=seed, first_sample=first, progress=update, **options
             )  # fmt: skip
         for each in made:
-            _print(each, name, as_json)
+            told(each.notices)
+            if len(each.candidates) > 1:
+                say(f"note: {_choice(each)}")
+            if as_json:
+                print(json.dumps({"text": each.text, "tokens": each.tokens, "model": name} | each.as_json()))
+            else:
+                print(("---\n" if each.sample else "") + each.text)
 
 
-def _print(made: "Infill", name: str, as_json: bool) -> None:
-    """The text on stdout; on stderr, once, what holds for all samples, and the choice of each."""
-    chosen = made.candidates[made.chosen]
-    for notice in made.notices if made.sample == 0 else ():
-        say(f"note: {notice}")
-    if chosen.bound is not None:
-        say(f"note: {_choice(made)}")
-    if as_json:
-        print(json.dumps({"text": made.text, "tokens": made.tokens, "model": name} | made.as_json()))
-    else:
-        print(("---\n" if made.sample else "") + made.text)
+class Told:
+    """Says each notice once, on stderr."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(self, notices: Iterable[str]) -> None:
+        """Those that were not said yet."""
+        for notice in notices:
+            if notice not in self.said:
+                say(f"note: {notice}")
+                self.said.add(notice)
 
 
 def _choice(made: "Infill") -> str:
@@ -133,12 +141,16 @@ def _file(
     job = infill_lines.Job(asked.source, name, number, search, seed, options)
     if asked.out is None:
         infill_lines.checked(lm, job)
+        told = Told()
         for lines in infill_lines.filled(lm, job):
             for line in lines:
+                told(line["infill"]["notices"])
                 print(json.dumps(line), flush=True)
         return
     with progress("templates") as update:
         made = infill_lines.write_filled(asked.out, lm, job, overwrite=asked.force, progress=update)
+    for notice, count in made["notices"].items():
+        say(f"note: {notice} ({count} of {made['lines']} lines)")
     words = f"{asked.out}: {made['lines']} lines of {made['templates']} templates, {made['seconds']:.1f} s"
     if made["resumed"]:
         words += f", {made['resumed']} were there"

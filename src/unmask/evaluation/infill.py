@@ -194,8 +194,9 @@ def infills(
     """Fill a template `number` times, each with lengths of its own choice: samples first_sample and on.
 
     The given text comes out byte for byte. search: how lengths are chosen. seed: sample i, its lengths too, is what
-    (seed, i) decides; without one a seed is drawn. progress: told the combinations that are done, and all. options:
-    those of `unmask.sample`. Raises ConfigError as `plan`, and for `generator`, which cannot repeat its numbers.
+    (seed, i) decides; without one a seed is drawn. progress: told the combinations that are done, and all (the moves,
+    where there is one only). options: those of `unmask.sample`. Raises ConfigError as `plan`, and for `generator`,
+    which cannot repeat its numbers.
     """
     if number < 1:
         raise ConfigError(f"{number} samples", "ask for at least 1")
@@ -206,12 +207,13 @@ def infills(
     seed = int(torch.randint(2**62, ())) if seed is None else seed
     made: list[Sample] = []
     values: list[Tensor] = []
+    several = len(job.lengths) > 1
     for done, each in enumerate(job.lengths):
-        canvas = Canvas.laid(job.given, each, batch=number)
-        made.append(sample(model, canvas, seed=seed, first_sample=first_sample, **options))
-        if len(job.lengths) > 1:
+        canvas, told = Canvas.laid(job.given, each, batch=number), None if several else progress
+        made.append(sample(model, canvas, seed=seed, first_sample=first_sample, progress=told, **options))
+        if several:
             values.append(_bounds(model, made[-1].tokens, search, seed, first_sample))
-        if progress is not None:
+        if several and progress is not None:
             progress(done + 1, len(job.lengths))
     prior = _penalties(job.lengths, search.prior)
     seconds = time.perf_counter() - begun

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def filled(model: LanguageModel, job: Job, first: int = 0) -> Iterator[list[dict
 def write_filled(
     path: Path, model: LanguageModel, job: Job, *, overwrite: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Fill every line into a file that appears whole, or go on with one that was cut off; what it took.
+    """Fill every line into a file that appears whole, or go on with one that was cut off; what it took and said.
 
     progress: told the templates that are done, and all. Raises ConfigError where the file is there, and where an
     earlier call left one of other settings, unless `overwrite`; DataError for bad lines, before anything is written.
@@ -107,12 +108,12 @@ def write_filled(
                 done += 1
                 if progress is not None:
                     progress(done, total)
-        _finish(path)
+        notices = _finish(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}", "check the folder and the disk") from None
     return {
         "path": str(path), "templates": total, "lines": total * job.number, "resumed": resumed, "seed": job.seed,
-        "seconds": round(time.perf_counter() - began, 4),
+        "seconds": round(time.perf_counter() - began, 4), "notices": notices,
     }  # fmt: skip
 
 
@@ -143,18 +144,20 @@ def _header(model: LanguageModel, job: Job) -> dict[str, Any]:
     return found | {"tokenizer": model.tokenizer.fingerprint}
 
 
-def _finish(path: Path) -> None:
-    """The lines alone, under a name of their own, then under the file's."""
-    whole = path.with_name(f"{path.name}.whole")
+def _finish(path: Path) -> dict[str, int]:
+    """The lines alone, under a name of their own, then under the file's. How many lines each notice is in."""
+    whole, notices = path.with_name(f"{path.name}.whole"), Counter[str]()
     with part_of(path).open("rb") as part, whole.open("wb") as file:
         next(part)
         for record in map(json.loads, part):
             if "line" in record:
                 file.write(json.dumps(record["line"]).encode() + b"\n")
+                notices.update(record["line"]["infill"]["notices"])
         file.flush()
         os.fsync(file.fileno())
     os.replace(whole, path)
     part_of(path).unlink()
+    return dict(notices)
 
 
 def _line(raw: bytes, number: int, place: str) -> Line:

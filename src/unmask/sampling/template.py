@@ -139,11 +139,6 @@ class Template:
         return "".join(piece + text for piece, text in zip(self.given, (*texts, ""), strict=True))
 
 
-def escape(text: str) -> str:
-    """The text as a part of a template: `Template.parse` reads it back as it is, and finds no gap in it."""
-    return re.sub(r"(?<!\\)(\\*)\[MASK", lambda found: found[1] * 2 + "\\[MASK", text)
-
-
 def checked_text(text: str) -> str:
     """The text. DataError where it cannot be written as UTF-8."""
     try:
