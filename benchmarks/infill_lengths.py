@@ -2,10 +2,10 @@
 
 python benchmarks/infill_lengths.py [--model sedd-twin] [--data excerpt] [-n 48] [--rows ROWS.jsonl]
 
-Sentences of most + 8 to 40 tokens; from each, n of 1..most tokens are cut (every n as often), at least three tokens from its
-ends. Chance is a length drawn evenly. `nearest`: the score that is lowest, without the tie to the shorter text; `true`:
-how often the bound finds the length when it sees the words that stood there beside what was filled in at the others.
-`total`: the lowest bound in nats, not per token. Prints one JSON object. With --rows it goes on behind what the file has.
+Sentences of most + 8 to 40 tokens; from each, n of 1..most tokens are cut (every n as often), three tokens or more from
+its ends. Chance is a length drawn evenly. `nearest`: the score that is lowest, without the tie to the shorter text;
+`total`: the lowest bound in nats, not per token; `true words best`: how often the sentence as it was has a lower bound
+than all that was filled in at other lengths. Prints one JSON object. With --rows it goes on behind what the file has.
 """
 
 import argparse
