@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unmask.cli.infilling import (
+    Asked,
+    Candidates,
+    Filled,
+    Force,
+    Length,
+    Prefix,
+    Prior,
+    Repeats,
+    Source,
+    Suffix,
+    Template,
+    fill_gaps,
+)
+
 if TYPE_CHECKING:
     import torch
 
@@ -132,35 +147,17 @@ def sample(
 
 
 def fill(
-    template: Annotated[
-        str | None,
-        typer.Argument(
-            help="Text with gaps: [MASK] is one token, [MASK:12] twelve, [MASK:4-16] as many as fit best; "
-            "\\[MASK] is text.",
-            show_default=False,
-        ),
-    ] = None,
+    template: Template = None,
     model: Model = "sedd-twin",
-    prefix: Annotated[str | None, typer.Option(help="Text before the gap, in place of a template.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Text behind the gap.")] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(
-            help="With --prefix or --suffix: the gap's tokens, 8 or 4-16. With a template: write on, behind it, up to "
-            "this many tokens in all."
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--in", help="JSONL: template, or prefix, suffix and length, a line; other fields pass through."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="With --in: keep the lines here; go on with it after a kill.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over an --out that is there.")] = False,
-    prior: Annotated[str, typer.Option(help="Of a flexible gap's length: flat, or geometric:MEAN.")] = "flat",
-    candidates: Annotated[int, typer.Option(help="Combinations of lengths that are tried at most.")] = 64,
-    repeats: Annotated[int, typer.Option(help="Times that a combination's bound is measured.")] = 8,
+    prefix: Prefix = None,
+    suffix: Suffix = None,
+    length: Length = None,
+    source: Source = None,
+    out: Filled = None,
+    force: Force = False,
+    prior: Prior = "flat",
+    candidates: Candidates = 64,
+    repeats: Repeats = 8,
     steps: Steps = None,
     rule: Rule = None,
     tau: Tau = None,
@@ -177,9 +174,7 @@ def fill(
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
-    from unmask.cli import infilling
-
-    asked = infilling.Asked(template, prefix, suffix, length, source, out, force)
+    asked = Asked(template, prefix, suffix, length, source, out, force)
     asked.check()
     from unmask.evaluation.infill import Search
 
@@ -187,7 +182,7 @@ def fill(
     lm = _load(model, device, dtype)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
-    infilling.fill(lm, asked, model, search, given | options, seed, number, as_json)
+    fill_gaps(lm, asked, model, search, given | options, seed, number, as_json)
 
 
 def _steps(

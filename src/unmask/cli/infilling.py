@@ -5,16 +5,46 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from unmask.cli.show import progress, say
 
 if TYPE_CHECKING:
     from unmask.evaluation.infill import Infill, Search
     from unmask.model import LanguageModel
-    from unmask.sampling.template import Template
+    from unmask.sampling import template as templates
 
 BATCH = 16  # samples at a time
+
+Template = Annotated[
+    str | None,
+    typer.Argument(
+        help="Text with gaps: [MASK] is one token, [MASK:12] twelve, [MASK:4-16] as many as fit best; \\[MASK] is text.",
+        show_default=False,
+    ),
+]
+Prefix = Annotated[str | None, typer.Option(help="Text before the gap, in place of a template.")]
+Suffix = Annotated[str | None, typer.Option(help="Text behind the gap.")]
+Length = Annotated[
+    str | None,
+    typer.Option(
+        help="With --prefix or --suffix: the gap's tokens, 8 or 4-16. With a template: write on, behind it, up to this "
+        "many tokens in all."
+    ),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option("--in", help="JSONL: template, or prefix, suffix and length, a line; other fields pass through."),
+]
+Filled = Annotated[
+    Path | None, typer.Option("--out", help="With --in: keep the lines here; go on with it after a kill.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Write over an --out that is there.")]
+Prior = Annotated[str, typer.Option(help="Of a flexible gap's length: flat, or geometric:MEAN.")]
+Candidates = Annotated[int, typer.Option(help="Combinations of lengths that are tried at most.")]
+Repeats = Annotated[int, typer.Option(help="Times that a combination's bound is measured.")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +79,7 @@ class Asked:
         if self.source is not None and self.length is not None:
             raise ConfigError("--length with --in", "each line of the file says its own")
 
-    def one(self, lm: "LanguageModel") -> "Template":
+    def one(self, lm: "LanguageModel") -> "templates.Template":
         """The template on the command line. With --length it goes on behind its end, up to so many tokens."""
         from unmask.errors import ConfigError
         from unmask.sampling.template import Gap, Template
@@ -73,7 +103,7 @@ class Asked:
         return found.extended(wanted.least + 1 - found.extended(1).tokens(lm.tokenizer))
 
 
-def fill(
+def fill_gaps(
     lm: "LanguageModel", asked: Asked, name: str, search: "Search", options: dict[str, Any], seed: int | None,
     number: int, as_json: bool,
 ) -> None:  # fmt: skip
