@@ -7,11 +7,14 @@ import pytest
 import torch
 
 import unmask
-from sampling.nets import autoregressive, diffusion
+from sampling.nets import autoregressive, diffusion, in_blocks, net
+from unmask.diffusion import Gidd, Hybrid, LeaveOneOut
 from unmask.errors import ConfigError, DataError
 from unmask.evaluation import infill as module
 from unmask.evaluation.infill import APPROXIMATE, Search, decide, infill, infills, length_prior, plan
+from unmask.model import DiffusionLM
 from unmask.sampling import Canvas, Sample
+from unmask.sampling.blocks import LATER
 from unmask.sampling.template import Template
 
 from .counting import Counting, Digits
@@ -168,15 +171,30 @@ def test_a_sample_is_the_same_in_every_batch(model):
     assert fresh[0].seed != fresh[1].seed and fresh[0].tokens != fresh[1].tokens
 
 
-def test_noise_that_does_not_commit_is_approximate_and_says_so():
-    for uniform in (True, False):
-        net = diffusion(uniform=uniform)
-        net.tokenizer = Digits(7)
-        made = infill(net, "012[MASK:1-2]5", seed=0, search=QUICK, steps=4)
-        assert made.approximate is uniform and (APPROXIMATE in made.notices) is uniform
-        assert made.as_json()["approximate"] is uniform
-        assert made.text.startswith("012") and made.text.endswith("5")
-        assert all(math.isfinite(each.bound) and each.stderr > 0 for each in made.candidates)
+def hybrid():
+    process = Hybrid(7, Gidd(0.2, 1e-4), 0.2)
+    return DiffusionLM(net(process.num_states, 12), process, LeaveOneOut())
+
+
+@pytest.mark.parametrize(
+    ("make", "approximate"), [(lambda: diffusion(uniform=True), True), (hybrid, True), (diffusion, False)]
+)
+def test_noise_that_does_not_commit_is_approximate_and_says_so(make, approximate):
+    model = make()
+    model.tokenizer = Digits(7)
+    made = infill(model, "012[MASK:1-2]5", seed=0, search=QUICK, steps=4)
+    assert made.approximate is approximate and (APPROXIMATE in made.notices) is approximate
+    assert made.as_json()["approximate"] is approximate
+    assert made.text.startswith("012") and made.text.endswith("5")
+    assert all(math.isfinite(each.bound) and each.stderr > 0 for each in made.candidates)
+
+
+def test_a_block_model_says_that_it_reads_no_block_to_the_right():
+    model = in_blocks(4)
+    model.tokenizer = Digits(7)
+    made = infill(model, "0[MASK:2-3]501234", seed=0, search=QUICK, steps=6)
+    assert LATER in made.notices and made.text[0] == "0" and made.text.endswith("501234")
+    assert all(math.isfinite(each.bound) for each in made.candidates)
 
 
 def test_progress_and_a_text_of_one_token(model):

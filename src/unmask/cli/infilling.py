@@ -21,7 +21,7 @@ BATCH = 16  # samples at a time
 Template = Annotated[
     str | None,
     typer.Argument(
-        help="Text with gaps: [MASK] is one token, [MASK:12] twelve, [MASK:4-16] as many as fit best; \\[MASK] is text.",
+        help="Text with gaps: [MASK] is one token, [MASK:12] twelve, [MASK:4-16] as many as fit; \\[MASK] is text.",
         show_default=False,
     ),
 ]
