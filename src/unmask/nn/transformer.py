@@ -212,7 +212,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """The residual stream, [B, L, D], after this block."""
-        dtype = self.attn_qkv.weight.dtype
+        dtype = self.norm1.weight.dtype
         if self.adaLN_modulation is None:
             x = x + self.drop(self.attend(self.norm1(x).to(dtype), shared), shared, 0)
             return x + self.drop(self.mlp(self.norm2(x).to(dtype)), shared, 1)
@@ -297,8 +297,7 @@ class Transformer(nn.Module):
         if self.position_embed is not None:
             h = h + self.position_embed.embedding[start:end]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
-        for block in self.blocks:
-            h = block(h, shared)
+        h = self.stack(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
         norm, modulation = self.output_layer.norm_final, self.output_layer.adaLN_modulation
@@ -306,6 +305,12 @@ class Transformer(nn.Module):
             return norm(h)
         shift, scale = modulation(shared.cond).chunk(2, -1)
         return norm.modulated(h, shift, scale, shift.dtype)
+
+    def stack(self, h: Tensor, shared: Pass) -> Tensor:
+        """The residual stream behind all blocks, [B, L, D]; `nn.compiled` puts a faster one in its place."""
+        for block in self.blocks:
+            h = block(h, shared)
+        return h
 
     def _pass(
         self,
@@ -330,9 +335,9 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., O] of hidden states [..., D]: call it on the rows that are needed, and no others."""
-        if self.output_layer.linear is not None:
-            return self.output_layer.linear(hidden.to(self.output_layer.linear.weight.dtype))
-        return F.linear(hidden.to(self.vocab_embed.embedding.dtype), self.vocab_embed.embedding)
+        embedding, linear = self.vocab_embed.embedding, self.output_layer.linear
+        hidden = hidden.to(embedding.dtype)
+        return F.linear(hidden, embedding) if linear is None else linear(hidden)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Logits [B, L, O] at all positions."""
