@@ -1,31 +1,33 @@
-"""The blocks of a body through torch.compile, once for each shape: what is sampled has one shape from step to step.
+"""The blocks of a body through torch.compile: once for a length, not once a step.
 
-On the CPU one block is compiled and stands for all, so that it takes as long for a deep body as for a shallow one; on
-CUDA the whole stack is, and replayed as a CUDA graph.
+On the CPU one block is compiled and stands for all, so that a deep body takes no longer to compile than a shallow one;
+it takes any number of rows, since rows leave a batch as they are done. On CUDA the whole stack becomes a CUDA graph for
+each number of rows, which is rounded up to a power of two.
 """
 
-import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from unmask.errors import ConfigError
-from unmask.nn.transformer import Block, Pass, Transformer
+from unmask.nn.transformer import Pass, Transformer
 
 Told = Callable[[str], None]
 MISSING = (
     "it needs a C++ compiler and Python's headers (Debian and Ubuntu: apt-get install g++ python3-dev), on CUDA triton "
-    "and a C compiler; or leave compiling out"
+    "too; or leave compiling out"
 )
 
 
 class CompiledStack:
     """What stands for `Transformer.stack` of a network. Training and reading with a cache go the plain way.
 
-    told: hears when a shape is compiled, which happens in its first call, and how long it took. torch.compile keeps
-    about eight of them in a process; what is beyond runs as it is.
+    told: hears when something is compiled, which the first call of a shape does, and how long it took. torch.compile
+    keeps about eight shapes in a process; what is beyond them goes the plain way too.
     """
 
     def __init__(self, net: Transformer, told: Told) -> None:
@@ -36,15 +38,18 @@ class CompiledStack:
 
     def __call__(self, h: Tensor, shared: Pass) -> Tensor:
         """The residual stream behind all blocks, [B, L, D]."""
-        shape = (h.shape, h.dtype, shared.cond is None or shared.cond.shape, torch.is_inference_mode_enabled())
-        plain = self.net.training or torch.is_grad_enabled() or shared.cache is not None
-        if plain or (self.full and shape not in self.seen):
+        if self.net.training or torch.is_grad_enabled() or shared.cache is not None:
             return Transformer.stack(self.net, h, shared)
         if self.run is None:
             self.run = _as_a_graph(self.net) if h.is_cuda else _block_by_block(self.net)
         if shared.rotary is not None:
             shared.rotary_in(h.dtype)  # not inside, where it would tell the first block from the others
-        return self.run(h, shared) if shape in self.seen else self._first(h, shared, shape)
+        rows = _rounded(len(h)) if h.is_cuda else min(len(h), 2)
+        alike = None if shared.cond is None else (len(shared.cond) == 1, shared.cond.shape[1])
+        shape = (rows, h.shape[1], h.dtype, alike, torch.is_inference_mode_enabled())
+        if shape in self.seen:
+            return self.run(h, shared)
+        return Transformer.stack(self.net, h, shared) if self.full else self._first(h, shared, shape)
 
     def _first(self, h: Tensor, shared: Pass, shape: tuple[object, ...]) -> Tensor:
         """The first run of a shape, which compiles."""
@@ -52,7 +57,7 @@ class CompiledStack:
 
         assert self.run is not None
         began = time.perf_counter()
-        self.told(f"compiling the network for {h.shape[0]} x {h.shape[1]} tokens, once")
+        self.told(f"compiling the network for {_words(h)}, once")
         try:
             out = self.run(h, shared)
         except FailOnRecompileLimitHit:
@@ -66,11 +71,33 @@ class CompiledStack:
         return out
 
 
+def compile_body(net: Transformer, told: Told) -> Transformer:
+    """Let the blocks of `net` be compiled where they are first used, in place; returns net.
+
+    Raises ConfigError on a device other than the CPU and CUDA. What compiling lacks is said, as a ConfigError too, by
+    the first call.
+    """
+    device = net.vocab_embed.embedding.device
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"compiling on {device.type}", "use the CPU or CUDA, or leave compiling out")
+    net.__dict__["stack"] = CompiledStack(net, told)
+    return net
+
+
+def is_compiled(net: Transformer) -> bool:
+    """Whether `compile_body` has been here."""
+    return isinstance(net.__dict__.get("stack"), CompiledStack)
+
+
 def _block_by_block(net: Transformer) -> Callable[[Tensor, Pass], Tensor]:
     one = torch.compile(_block, dynamic=False, fullgraph=True)
 
     def run(h: Tensor, shared: Pass) -> Tensor:
+        if shared.cond is not None and len(shared.cond) > 1:
+            torch._dynamo.mark_dynamic(shared.cond, 0)
         for block in net.blocks:
+            if len(h) > 1:
+                torch._dynamo.mark_dynamic(h, 0)
             h = one(block, h, shared)
         return h
 
@@ -81,43 +108,29 @@ def _as_a_graph(net: Transformer) -> Callable[[Tensor, Pass], Tensor]:
     whole = torch.compile(_stack, dynamic=False, fullgraph=True, mode="reduce-overhead")
 
     def run(h: Tensor, shared: Pass) -> Tensor:
+        rows, more = len(h), _rounded(len(h)) - len(h)
+        if shared.cond is not None and len(shared.cond) > 1:
+            shared = dataclasses.replace(shared, cond=F.pad(shared.cond, (0, 0, 0, 0, 0, more)))
         torch.compiler.cudagraph_mark_step_begin()
-        return whole(net, h, shared).clone()  # the next step writes over what a graph gave
+        return whole(net, F.pad(h, (0, 0, 0, 0, 0, more)), shared)[:rows].clone()  # the next step writes over it
 
     return run
 
 
-def _block(block: Block, h: Tensor, shared: Pass) -> Tensor:
-    return block(h, shared)
+def _block(block: nn.Module, h: Tensor, shared: Pass) -> Tensor:
+    out: Tensor = block(h, shared)
+    return out
 
 
 def _stack(net: Transformer, h: Tensor, shared: Pass) -> Tensor:
     return Transformer.stack(net, h, shared)
 
 
-def compile_body(net: Transformer, told: Told = lambda words: None) -> Transformer:
-    """Let the blocks of `net` be compiled where they are first used, in place; returns net.
-
-    Raises ConfigError where torch cannot compile at all; what compiling itself lacks is said, as a ConfigError too, by
-    the first call.
-    """
-    if net.vocab_embed.embedding.device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"compiling on {net.vocab_embed.embedding.device.type}", "use the CPU or CUDA, or leave it out")
-    net.__dict__["stack"] = CompiledStack(net, told)
-    return net
+def _rounded(rows: int) -> int:
+    """Up to a power of two."""
+    return 1 << (rows - 1).bit_length()
 
 
-def is_compiled(net: Transformer) -> bool:
-    """Whether `compile_body` has been here."""
-    return isinstance(net.__dict__.get("stack"), CompiledStack)
-
-
-@contextlib.contextmanager
-def plain_body(net: Transformer) -> Iterator[None]:
-    """The network as it was before `compile_body`, inside the block: for trials of many shapes."""
-    stack = net.__dict__.pop("stack", None)
-    try:
-        yield
-    finally:
-        if stack is not None:
-            net.__dict__["stack"] = stack
+def _words(h: Tensor) -> str:
+    rows = str(_rounded(len(h))) if h.is_cuda else "any number of" if len(h) > 1 else "1"
+    return f"{rows} {'row' if rows == '1' else 'rows'} of {h.shape[1]} tokens"

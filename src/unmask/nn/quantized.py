@@ -23,7 +23,6 @@ CUDA_ROWS = 32  # cuBLAS takes no int8 product of 16 rows or fewer
 class Int8Linear(nn.Module):
     """x W^T + b with W in int8. Takes and gives any float type; sums and scales are float32, or float64 for it."""
 
-    weight: Tensor  # [O, I] int8
     scale: Tensor  # [O] float32
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -31,14 +30,15 @@ class Int8Linear(nn.Module):
         super().__init__()
         wide = weight.detach().float()
         scale = (wide.abs().amax(1) / LARGEST).clamp(min=SMALLEST)
-        self.register_buffer("weight", (wide / scale[:, None]).round_().to(torch.int8))
+        rounded = (wide / scale[:, None]).round_().to(torch.int8)
+        self.weight = nn.Parameter(rounded, requires_grad=False)  # [O, I] int8
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Int8Linear":
         """Follow the module to a device; the scale stays float32 whatever the type of the others."""
         exact = self.scale
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.scale.dtype != exact.dtype:
             self.scale = exact.to(self.scale.device)
         return self
@@ -81,17 +81,36 @@ def quantize(net: Transformer, mode: str = "int8", *, head: bool = True) -> Tran
         block.attn_qkv, block.attn_out = _rounded(block.attn_qkv), _rounded(block.attn_out)
         block.mlp[0], block.mlp[2] = _rounded(block.mlp[0]), _rounded(block.mlp[2])
     if head:
-        linear = net.output_layer.linear
-        if linear is not None:
-            net.output_layer.linear = _rounded(linear)
-        elif _fits(net.vocab_embed.embedding):
-            net.output_layer.linear = Int8Linear(net.vocab_embed.embedding)
+        net.output_layer.linear = _rounded(net.output_layer.linear or _tied(net))
     return net
 
 
 def is_quantized(net: nn.Module) -> bool:
     """Whether `quantize` has been here."""
     return any(isinstance(module, Int8Linear) for module in net.modules())
+
+
+def plain_state(net: Transformer) -> dict[str, Tensor]:
+    """The state of a network with its rounded matrices multiplied out, in the type of the others: what `save` would
+    have written, but for the rounding. Of a network that is not quantized its own state.
+    """
+    state: dict[str, Tensor] = net.state_dict()
+    for name, module in net.named_modules():
+        if isinstance(module, Int8Linear):
+            wide = module.weight * module.scale[:, None]
+            state[f"{name}.weight"] = wide.to(net.vocab_embed.embedding.dtype)
+            del state[f"{name}.scale"]
+    if net.config.tied:
+        state.pop("output_layer.linear.weight", None)
+    return state
+
+
+def _tied(net: Transformer) -> nn.Linear:
+    """The embedding as the head that it is."""
+    embedding = net.vocab_embed.embedding
+    linear = nn.Linear(embedding.shape[1], embedding.shape[0], bias=False, device="meta")
+    linear.weight = embedding
+    return linear
 
 
 def _rounded(linear: nn.Module) -> Any:

@@ -264,8 +264,9 @@ class Transformer(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers, each counted once."""
-        return sum(p.numel() for p in self.parameters())
+        """Trained numbers, each counted once, whatever `quantize` made of them."""
+        copied = "output_layer.linear" if self.config.tied else "-"
+        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith(copied))
 
     def cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` (default: the context) positions."""
