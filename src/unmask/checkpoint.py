@@ -26,6 +26,7 @@ from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import AssetError, CheckpointError, ConfigError, InputError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.model_card import model_card
+from unmask.nn.quantized import is_quantized
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.tokenizers import Tokenizer
 
@@ -177,8 +178,10 @@ def save(
     """Write a model folder, replacing one that is there; weights as `dtype` (default: as they are).
 
     readme: what README.md is to say; without it there is none. Raises CheckpointError where `folder` is a file, or
-    holds anything else that would be lost.
+    holds anything else that would be lost; ConfigError for a quantized model.
     """
+    if is_quantized(model.net):
+        raise ConfigError("a quantized model is not saved", "save it before, and quantize it where it is loaded")
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file: a model is saved as a folder", "choose another name")

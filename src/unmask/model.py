@@ -4,6 +4,7 @@ Shapes: B batch, L length, V clean tokens, S states (V, or V + 1 with the mask l
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -15,6 +16,8 @@ from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
 from unmask.nn.blocks import hidden_beside
 from unmask.nn.cache import KVCache
+from unmask.nn.compiled import compile_body
+from unmask.nn.quantized import quantize
 from unmask.nn.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -100,6 +103,19 @@ class WithWeights:
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move and cast the weights in place; returns self."""
         self.net.to(device=device, dtype=dtype)
+        return self
+
+    def quantize(self, mode: str) -> Self:
+        """Round the large matrices to "int8", in place (`unmask.nn.quantized`); returns self. For reading only."""
+        quantize(self.net, mode)
+        return self
+
+    def compile(self, told: Callable[[str], None] = lambda words: None) -> Self:
+        """Let the network be compiled by its next run, in place (`unmask.nn.compiled`); returns self.
+
+        told: hears when it is compiled, and how long that took.
+        """
+        compile_body(self.net, told)
         return self
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 import unmask
 from unmask.errors import ConfigError
 from unmask.nn.masks import attention_mask
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig, rotate
+from unmask.nn.rotary import Rotary, rotate
+from unmask.nn.transformer import Transformer, TransformerConfig
 
 SHAPE = {"num_inputs": 13, "num_outputs": 11, "width": 16, "depth": 2, "heads": 2, "length": 12}
 SETTINGS = [

@@ -1,5 +1,6 @@
 """`unmask sample` and `unmask fill`."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -79,6 +80,10 @@ Seed = Annotated[int | None, typer.Option(help="Repeats the draws; without it ev
 DrawMode = Annotated[str, typer.Option("--draws", help="exact, or float32-race: the published arithmetic.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator, if there is one.")]
 Dtype = Annotated[str, typer.Option(help="Of the weights: float32, bfloat16, or float64, which no batch changes.")]
+Quantize = Annotated[
+    str | None, typer.Option(help="int8: round the large matrices, for speed and memory.", show_default=False)
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first, with torch.compile.")]
 Out = Annotated[
     Path | None,
     typer.Option(help="Keep the samples in this file, batch by batch; go on with it after a kill.", show_default=False),
@@ -117,6 +122,8 @@ def sample(
     draws: DrawMode = "exact",
     device: Device = None,
     dtype: Dtype = "float32",
+    quantize: Quantize = None,
+    compile: Compile = False,
     batch_size: BatchSize = None,
     out: Out = None,
     verifier: Verify = None,
@@ -135,7 +142,8 @@ def sample(
 
     wanted = many.Wanted(number, out, batch_size, verifier, until, verifier_timeout, force, profile, as_json)
     ranks = wanted.ranks(device)
-    lm = _load(model, device or ranks.device, dtype)
+    arithmetic = Arithmetic(dtype, quantize, compile)
+    lm = _load(model, device or ranks.device, arithmetic)
     size = lm.length if length is None else length
     if size < 1:
         raise ConfigError(f"a sample of {size} tokens", "ask for a length of at least 1")
@@ -145,9 +153,9 @@ def sample(
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
     with many.profiling(lm, wanted, new_tokens=int((~canvas.frozen).sum())) as made:
         if wanted.kept:
-            many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
+            many.write(lm, canvas, model, given | options, seed, arithmetic.facts, wanted, ranks, made)
         else:
-            made(_generate(lm, canvas, model, given | options, seed, number, as_json, wanted.batch))
+            made(_generate(lm, canvas, model, given | options, seed, number, as_json, arithmetic, wanted.batch))
 
 
 def fill(
@@ -176,6 +184,8 @@ def fill(
     draws: DrawMode = "exact",
     device: Device = None,
     dtype: Dtype = "float32",
+    quantize: Quantize = None,
+    compile: Compile = False,
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
@@ -184,10 +194,26 @@ def fill(
     from unmask.evaluation.infill import Search
 
     search = Search(prior=prior, candidates=candidates, repeats=repeats)
-    lm = _load(model, device, dtype)
+    arithmetic = Arithmetic(dtype, quantize, compile)
+    lm = _load(model, device, arithmetic)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
-    fill_gaps(lm, asked, model, search, given | options, seed, number, as_json)
+    by = {"model": model, **arithmetic.facts}
+    fill_gaps(lm, asked, by, search, given | options, seed, number, as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """In what numbers the network computes, which decides the last bits of what it says."""
+
+    dtype: str
+    quantize: str | None = None
+    compile: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The type, and of the others what was asked for."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value}
 
 
 def _steps(
@@ -197,12 +223,14 @@ def _steps(
     return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid, "block_size": block}
 
 
-def _load(model: str, device: "str | torch.device | None", dtype: str) -> "LanguageModel":
+def _load(model: str, device: "str | torch.device | None", arithmetic: Arithmetic) -> "LanguageModel":
     import torch
 
+    from unmask.cli.show import say
     from unmask.compat import load
     from unmask.errors import ConfigError, DataError, unknown
 
+    dtype = arithmetic.dtype
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     if device is None:
@@ -218,7 +246,9 @@ def _load(model: str, device: "str | torch.device | None", dtype: str) -> "Langu
     lm = load(model, device=device, dtype=getattr(torch, dtype))
     if lm.tokenizer is None:
         raise DataError(f"the model {model} has no tokenizer, so its tokens are not text", "use it from Python")
-    return lm
+    if arithmetic.quantize is not None:
+        lm.quantize(arithmetic.quantize)
+    return lm.compile(say) if arithmetic.compile else lm
 
 
 def _given(lm: "LanguageModel", name: str, steps: dict[str, Any]) -> dict[str, Any]:
@@ -242,6 +272,7 @@ def _generate(
     seed: int | None,
     number: int,
     as_json: bool,
+    arithmetic: Arithmetic,
     batch: Callable[["LanguageModel", "Canvas", dict[str, Any]], int] | None = None,
 ) -> int:
     """Sample and print, batch by batch, with a progress bar. How many samples were made."""
@@ -265,7 +296,7 @@ def _generate(
                 facts = {
                     "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
                     "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
-                    "seconds": round(result.seconds, 4),
+                    "seconds": round(result.seconds, 4), **arithmetic.facts,
                 }  # fmt: skip
                 print(json.dumps(facts))
             else:

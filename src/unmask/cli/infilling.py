@@ -104,12 +104,12 @@ class Asked:
 
 
 def fill_gaps(
-    lm: "LanguageModel", asked: Asked, name: str, search: "Search", options: dict[str, Any], seed: int | None,
+    lm: "LanguageModel", asked: Asked, by: dict[str, Any], search: "Search", options: dict[str, Any], seed: int | None,
     number: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Fill and print, or write a file."""
+    """Fill and print, or write a file. by: the model's name, and in what numbers it computes."""
     if asked.source is not None:
-        _file(lm, asked, name, search, options, seed, number, as_json)
+        _file(lm, asked, by, search, options, seed, number, as_json)
         return
     from unmask.evaluation.infill import infills, plan
     from unmask.random import fold
@@ -128,7 +128,7 @@ def fill_gaps(
             if len(each.candidates) > 1:
                 say(f"note: {_choice(each)}")
             if as_json:
-                print(json.dumps({"text": each.text, "tokens": each.tokens, "model": name} | each.as_json()))
+                print(json.dumps({"text": each.text, "tokens": each.tokens} | by | each.as_json()))
             else:
                 print(("---\n" if each.sample else "") + each.text)
 
@@ -160,7 +160,7 @@ def _choice(made: "Infill") -> str:
 
 
 def _file(
-    lm: "LanguageModel", asked: Asked, name: str, search: "Search", options: dict[str, Any], seed: int | None,
+    lm: "LanguageModel", asked: Asked, by: dict[str, Any], search: "Search", options: dict[str, Any], seed: int | None,
     number: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Fill every line of --in: to --out, or to stdout as they are made."""
@@ -168,7 +168,7 @@ def _file(
 
     assert asked.source is not None
     seed = infill_lines.fresh_seed(asked.out) if seed is None else seed
-    job = infill_lines.Job(asked.source, name, number, search, seed, options)
+    job = infill_lines.Job(asked.source, by["model"], number, search, seed, options, by)
     if asked.out is None:
         infill_lines.checked(lm, job)
         told = Told()

@@ -120,7 +120,7 @@ def write(
     name: str,
     options: dict[str, Any],
     seed: int | None,
-    dtype: str,
+    arithmetic: dict[str, Any],
     wanted: Wanted,
     ranks: "Ranks",
     batch_made: Callable[[int], None],
@@ -140,7 +140,7 @@ def write(
     if isinstance(lm, DiffusionLM):
         for notice in denoise(lm, canvas, seed=0, **options).notices if ranks.index == 0 else ():
             say(f"note: {notice}")
-    extra: dict[str, Any] = {"dtype": dtype, "given": canvas.tokens[canvas.frozen].tolist()}
+    extra: dict[str, Any] = arithmetic | {"given": canvas.tokens[canvas.frozen].tolist()}
     if others := {key: value for key, value in values.items() if key not in OWN}:
         extra["options"] = others
     settings = SampleSettings(

@@ -16,7 +16,8 @@ from unmask.diffusion.processes import Absorbing, Process, Uniform
 from unmask.diffusion.schedules import Geometric, LogLinear, Schedule
 from unmask.errors import CheckpointError
 from unmask.model import DiffusionLM
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig
+from unmask.nn.rotary import Rotary
+from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.tokenizers import gpt2
 
 KEYS = ("graph", "noise", "model", "tokens")

@@ -42,7 +42,7 @@ class Line:
 class Job:
     """What is to be done: every template of `source`, `number` times. seed: sample i of all is (seed, i)'s.
 
-    model: its name, for the header. options: those of `unmask.sample`.
+    model: its name, for the header; by: what else decides its numbers. options: those of `unmask.sample`.
     """
 
     source: Path
@@ -51,6 +51,7 @@ class Job:
     search: Search
     seed: int
     options: dict[str, Any]
+    by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_lines(source: Path) -> Iterator[Line]:
@@ -138,7 +139,7 @@ def _header(model: LanguageModel, job: Job) -> dict[str, Any]:
     settings = {
         "source": hashlib.sha256(job.source.read_bytes()).hexdigest()[:12], "model": job.model,
         "weights": fingerprint(model), "number": job.number, "seed": job.seed, **dataclasses.asdict(job.search),
-        "options": job.options,
+        "options": job.options, **job.by,
     }  # fmt: skip
     found: dict[str, Any] = {"format": FORMAT, "settings": json.loads(json.dumps(settings))}
     return found | {"tokenizer": model.tokenizer.fingerprint}

@@ -116,10 +116,11 @@ def _expanded(entrant: _Entrant, result: Latency) -> list[Latency]:
 
 def _blank(pair: Pair, side: Side, batch: int, tokens: int) -> Latency:
     model = pair.sedd if side == "sedd" else pair.ar
+    arithmetic = str(pair.dtype).removeprefix("torch.") if side == "hf" else pair.arithmetic
     return Latency(
         name=NAMES[side], side=side, steps=None, batch=batch, tokens=tokens,
         evaluations=tokens, times=(), measured=True, size=pair.name, weights=pair.weights,
-        parameters=model.net.num_parameters, dtype=str(pair.dtype).removeprefix("torch."), device=_device(pair.device),
+        parameters=model.net.num_parameters, dtype=arithmetic, device=_device(pair.device),
         threads=torch.get_num_threads(),
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ C condition width, O outputs of the head.
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from unmask.errors import ConfigError
 from unmask.nn.cache import KVCache
 from unmask.nn.dropout import keyed_dropout
 from unmask.nn.masks import attention_mask
+from unmask.nn.rotary import Rotary, rotate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,6 @@ class TransformerConfig:
             raise ConfigError(f"a tied head has {self.num_inputs} outputs, not {self.num_outputs}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021), in halves as GPT-NeoX. x: [B, L, H, d]; cos, sin: [L, 1, d / 2]."""
-    a, b = x.chunk(2, -1)
-    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], -1)
 
 
 class LayerNorm(nn.Module):
@@ -122,32 +116,6 @@ class ScalarEmbedding(nn.Module):
         return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
-class Rotary(nn.Module):
-    """Frequencies of rotary positions, 10000^(-2 i / d); a buffer: published checkpoints carry it."""
-
-    inv_freq: Tensor
-
-    def __init__(self, head_width: int) -> None:
-        super().__init__()
-        exponent = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
-        self.register_buffer("inv_freq", 1.0 / 10_000**exponent)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rotary":
-        """Follow the module to a device, but stay float32: rounded, they lead far positions astray."""
-        exact = self.inv_freq
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.inv_freq.dtype != exact.dtype:
-            self.inv_freq = exact.to(self.inv_freq.device)
-        return self
-
-    def forward(self, start: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions start to end, [end - start, 1, d / 2]; float64 for it, else float32."""
-        wide = dtype if dtype == torch.float64 else torch.float32
-        position = torch.arange(start, end, device=self.inv_freq.device, dtype=wide)
-        angle = (position[:, None] * self.inv_freq.to(wide))[:, None, :]
-        return angle.cos(), angle.sin()
-
-
 @dataclasses.dataclass
 class Pass:
     """What one forward pass shares among its blocks."""
@@ -205,7 +173,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """The residual stream, [B, L, D], after this block."""
-        dtype = self.attn_qkv.weight.dtype
+        dtype = self.norm1.weight.dtype
         if self.adaLN_modulation is None:
             x = x + self.drop(self.attend(self.norm1(x).to(dtype), shared), shared, 0)
             return x + self.drop(self.mlp(self.norm2(x).to(dtype)), shared, 1)
@@ -263,8 +231,9 @@ class Transformer(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers, each counted once."""
-        return sum(p.numel() for p in self.parameters())
+        """Trained numbers, each counted once, whatever `quantize` made of them."""
+        copied = "output_layer.linear" if self.config.tied else "-"
+        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith(copied))
 
     def cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` (default: the context) positions."""
@@ -296,8 +265,7 @@ class Transformer(nn.Module):
         if self.position_embed is not None:
             h = h + self.position_embed.embedding[start:end]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
-        for block in self.blocks:
-            h = block(h, shared)
+        h = self.stack(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
         return self.finish(h, shared.cond)
@@ -319,6 +287,12 @@ class Transformer(nn.Module):
         vector = F.silu(self.sigma_map(cond))
         return vector[:, None, :] if vector.ndim == 2 else vector
 
+    def stack(self, h: Tensor, shared: Pass) -> Tensor:
+        """The residual stream behind all blocks, [B, L, D]; `nn.compiled` puts a faster one in its place."""
+        for block in self.blocks:
+            h = block(h, shared)
+        return h
+
     def _pass(
         self,
         h: Tensor,
@@ -338,9 +312,9 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., O] of hidden states [..., D]: call it on the rows that are needed, and no others."""
-        if self.output_layer.linear is not None:
-            return self.output_layer.linear(hidden.to(self.output_layer.linear.weight.dtype))
-        return F.linear(hidden.to(self.vocab_embed.embedding.dtype), self.vocab_embed.embedding)
+        embedding, linear = self.vocab_embed.embedding, self.output_layer.linear
+        hidden = hidden.to(embedding.dtype)
+        return F.linear(hidden, embedding) if linear is None else linear(hidden)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Logits [B, L, O] at all positions."""

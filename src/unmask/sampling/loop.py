@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
+from unmask.nn.compiled import is_compiled
 from unmask.sampling import transforms
 from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
@@ -249,7 +250,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    whole = size is not None or chance.seed is None or not chance.exact  # a cache, or draws, that know all rows
+    net = getattr(model, "net", None)  # a cache, draws, or a compiled shape, that know all rows
+    whole = size is not None or chance.seed is None or not chance.exact or (net is not None and is_compiled(net))
     run, notices = Run(model, canvas.to(device), chance, reshape, whole), found[each[0]][1]
     if size is None:
         return Denoising(run, found[steps][0], notices, top)
