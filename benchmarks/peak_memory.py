@@ -27,7 +27,7 @@ def main() -> None:
     setting = Setting(size, SIZES[size], torch.device("cpu"), 1)
     model = setting.model(VARIANTS[variant])
     places = [(0.0,), (0.05, 0.5, 0.95)]
-    work = steps_at(model, Canvas.blank(setting.shape.length), int(steps), rule, places)
+    work = steps_at(model, Canvas.blank(setting.shape.length), int(steps), places, steps=int(steps), rule=rule)
     ctypes.CDLL(None).malloc_trim(0)  # what the making of the weights left behind is not there to be used
     weights = resident("VmRSS")
     work(0)

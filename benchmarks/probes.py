@@ -14,6 +14,7 @@ import unmask
 from unmask.evaluation.sizes import Pair, Size, build_pair, random_sedd
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas
+from unmask.sampling.correctors import Corrected
 from unmask.sampling.draws import race
 from unmask.sampling.loop import denoise
 from unmask.sampling.rules import LATEST, GridRule, State
@@ -154,10 +155,13 @@ def mirrored_places(rounds: int) -> list[tuple[float, ...]]:
 
 
 def steps_at(
-    model: unmask.DiffusionLM, canvas: Canvas, steps: int, rule: str, places: Sequence[Sequence[float]]
+    model: unmask.DiffusionLM, canvas: Canvas, steps: int, places: Sequence[Sequence[float]], **options: Any
 ) -> Work:
-    """One step of a run of `steps` at each of the round's places (0 is its start, 1 its end)."""
-    running = denoise(model, canvas, steps=steps, rule=rule, seed=0)
+    """One step of a run of `steps` at each of the round's places (0 is its start, 1 its end).
+
+    options: of `unmask.denoise`; where they have no `steps`, the number is only what the places refer to.
+    """
+    running = denoise(model, canvas, seed=0, **options)
     prior = next(running).tokens
 
     def work(turn: int) -> None:
@@ -174,8 +178,9 @@ def _state(model: unmask.DiffusionLM, rule: object, prior: Tensor, steps: int, s
     at = torch.arange(prior.numel(), device=prior.device).view(prior.shape)
     text = (uniform(fold(0, "text"), at) * model.process.vocab_size).long()
     order = uniform(fold(0, "masked"), at).argsort(-1).argsort(-1)
-    masks = round(prior.shape[1] * (1 - step / steps))
-    t = rule.times[step] if isinstance(rule, GridRule) else max(1 - step / steps, LATEST)
+    times = rule.rule.times if isinstance(rule, Corrected) else rule.times if isinstance(rule, GridRule) else None
+    t = times[step] if times is not None else max(1 - step / steps, LATEST)
+    masks = round(prior.shape[1] * (t if times is not None else 1 - step / steps))
     return State(torch.where(order < masks, prior, text), t, step=step)
 
 

@@ -54,9 +54,12 @@ def steps(setting: Setting, variant: Variant) -> Found:
     x, most = setting.masks(model), max(setting.goals.step)
     works: dict[str, Work] = {"hidden": lambda _: body(model, x)}
     works |= {
-        f"ancestral {n}": steps_at(model, canvas, n, "ancestral", spread_places(rounds)) for n in setting.goals.step
+        f"ancestral {n}": steps_at(model, canvas, n, spread_places(rounds), steps=n, rule="ancestral")
+        for n in setting.goals.step
     }
-    works |= {rule: steps_at(model, canvas, most, rule, mirrored_places(rounds)) for rule in WHOLE_HEAD}
+    works |= {
+        rule: steps_at(model, canvas, most, mirrored_places(rounds), steps=most, rule=rule) for rule in WHOLE_HEAD
+    }
     works["published"] = lambda _: published_step(model, x, 0.5, 0.5 - 1 / most)
     found = interleaved(works, rounds, setting.device)
     rows = [_step_row(setting, name, found, n, 1) for n in setting.goals.step]
@@ -87,10 +90,10 @@ def _canvas(setting: Setting, batch: int) -> Canvas:
 def batch(setting: Setting, variant: Variant) -> Found:
     """One step over `hidden` alone, normalized ancestral, batch 4."""
     model, size = setting.model(variant), 4
-    x = setting.masks(model, size)
+    x, canvas, places = setting.masks(model, size), _canvas(setting, size), spread_places(setting.rounds)
     works: dict[str, Work] = {"hidden": lambda _: body(model, x)}
     for n in setting.goals.step:
-        works[f"ancestral {n}"] = steps_at(model, _canvas(setting, size), n, "ancestral", spread_places(setting.rounds))
+        works[f"ancestral {n}"] = steps_at(model, canvas, n, places, steps=n, rule="ancestral")
     found = interleaved(works, setting.rounds, setting.device)
     return {"seconds": found}, [_step_row(setting, variant.name, found, n, size) for n in setting.goals.step]
 
@@ -108,7 +111,7 @@ def vocabulary(setting: Setting, variant: Variant) -> Found:
     works: dict[str, Work] = {}
     for tokens in (SMALL, LARGE):
         model = setting.model(variant, tokens=tokens)
-        works[str(tokens)] = steps_at(model, _canvas(setting, 1), most, "ancestral", places)
+        works[str(tokens)] = steps_at(model, _canvas(setting, 1), most, places, steps=most, rule="ancestral")
     found = interleaved(works, setting.rounds, setting.device)
     what = f"time per step, vocabulary of {LARGE:,} over {SMALL:,} (normalized ancestral, {most} steps)"
     return {"seconds": found}, [held(what, variant.name, ratios(found, str(LARGE), str(SMALL)), most=1.15)]
@@ -122,7 +125,7 @@ def lengths(setting: Setting, variant: Variant) -> Found:
     for length in LENGTHS:
         x = setting.masks(model, length=length)
         works[f"hidden {length}"] = lambda _, x=x: body(model, x)
-        works[f"step {length}"] = steps_at(model, Canvas.blank(length), most, "ancestral", places)
+        works[f"step {length}"] = steps_at(model, Canvas.blank(length), most, places, steps=most, rule="ancestral")
     found = interleaved(works, setting.rounds, setting.device)
     rows = []
     for length in LENGTHS:
