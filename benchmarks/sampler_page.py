@@ -27,8 +27,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"{first['n']} samples of {found['length']} tokens a rule, seed {found['seed']}, batch {found['batch']}, "
         f"{found['dtype']}, {found['steps']} steps where a rule takes them; judge {found['judge']}; ± one standard "
-        f"error over samples. Seconds: {where}, median of {len(first['seconds_rounds'])} interleaved rounds, from moves at "
-        "mirrored places of a run.\n",
+        f"error over samples. Seconds: {where}, median of {len(first['seconds_rounds'])} interleaved rounds, "
+        "from moves at mirrored places of a run.\n",
         "| # | rule | reads | judge's perplexity | unigram entropy, nats | repeated | evaluations | s a sequence |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -46,40 +46,26 @@ def quality(row: dict[str, Any]) -> str:
 
 
 def sampler_picture(found: dict[str, Any]) -> Picture:
-    """Perplexity and entropy against seconds; points have the numbers of the table."""
-    alt = f"The perplexity that {found['judge']} finds and the unigram entropy of samples, by seconds a sequence"
-    return picture("samplers", alt, 6.6, lambda figure, paint: _draw(figure, paint, found))
+    """Perplexity and entropy against seconds, and against each other; points have the numbers of the table."""
+    alt = (
+        f"The perplexity that {found['judge']} finds and the unigram entropy of the samples of each rule, against the "
+        "seconds that a sequence takes and against each other"
+    )
+    return picture("samplers", alt, 9.6, lambda figure, paint: _draw(figure, paint, found))
+
+
+PANELS = (("seconds", "perplexity"), ("seconds", "entropy"), ("entropy", "perplexity"))
+WORDS = {"seconds": "seconds a sequence", "entropy": "unigram entropy, nats", "perplexity": "perplexity by the judge"}
+LOG = ("seconds", "perplexity")
 
 
 def _draw(figure: Any, paint: Paint, found: dict[str, Any]) -> None:
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    rows, handles, todo = found["rows"], {}, []
-    for axes, key, title, log in (
-        (top, "perplexity", f"perplexity by {found['judge']}", True),
-        (bottom, "entropy", "unigram entropy, nats", False),
-    ):
-        axes.set_title(title, loc="left", fontsize=SIZE, color=paint.muted)
-        labels, drawn = [], []
-        for number, row in enumerate(rows, 1):
-            colour = paint.families["autoregressive" if row["kind"] == "autoregressive" else "diffusion"]
-            x, y, error = row["seconds"], row[key], 2 * row[f"{key}_stderr"]
-            mark = axes.errorbar(
-                x, y, yerr=error, fmt=MARKS[row["kind"]], color=colour, markersize=5.5, elinewidth=1, capsize=2,
-                markerfacecolor=colour if row["plain"] else paint.paper,
-            )  # fmt: skip
-            handles.setdefault(KINDS[row["kind"]], mark)
-            labels.append(Label(x, y, str(number), paint.ink))
-            drawn.append([(x, y)])
-        level = found["text"][key]
-        axes.axhline(level, color=paint.families["data"], linewidth=1.2, linestyle=(0, (6, 2)))
-        set_log(axes.xaxis, *room([row["seconds"] for row in rows], 0.1))
-        if log:
-            set_log(axes.yaxis, *room([*(row[key] for row in rows), level], 0.12))
-        ends = axes.get_xlim()
-        labels.append(Label(0, level, "real text", paint.families["data"], ends))
-        drawn.append([(x, level) for x in ends])
-        todo.append((axes, labels, drawn))
-    bottom.set_xlabel("seconds a sequence")
+    handles: dict[str, Any] = {}
+    todo = []
+    for axes, (x, y) in zip(figure.subplots(3, 1), PANELS, strict=True):
+        axes.set_title(f"{WORDS[y]}, against {WORDS[x]}", loc="left", fontsize=SIZE, color=paint.muted)
+        _scales(axes, found, x, y)
+        todo.append((axes, *_points(axes, paint, found, (x, y), handles)))
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=2, fontsize=0.9 * SIZE,
         borderaxespad=0.1, columnspacing=1.2, handletextpad=0.3,
@@ -87,3 +73,40 @@ def _draw(figure: Any, paint: Paint, found: dict[str, Any]) -> None:
     figure.draw_without_rendering()
     for axes, labels, drawn in todo:
         put_labels(axes, labels, drawn)
+
+
+def _scales(axes: Any, found: dict[str, Any], *keys: str) -> None:
+    for axis, key in zip((axes.xaxis, axes.yaxis), keys, strict=True):
+        values = [row[key] for row in found["rows"]] + ([] if key == "seconds" else [found["text"][key]])
+        if key in LOG:
+            set_log(axis, *room(values, 0.12))
+        else:
+            gap = 0.12 * (max(values) - min(values))
+            getattr(axes, f"set_{axis.axis_name}lim")(min(values) - gap, max(values) + gap)
+
+
+def _points(
+    axes: Any, paint: Paint, found: dict[str, Any], keys: tuple[str, str], handles: dict[str, Any]
+) -> tuple[list[Label], list[list[tuple[float, float]]]]:
+    """Draw the rules with bars of two standard errors; what is to be labelled, and where lines are."""
+    labels, drawn = [], []
+    for number, row in enumerate(found["rows"], 1):
+        colour = paint.families["autoregressive" if row["kind"] == "autoregressive" else "diffusion"]
+        (x, y), bars = (row[key] for key in keys), [2 * row.get(f"{key}_stderr", 0.0) for key in keys]
+        mark = axes.errorbar(
+            x, y, xerr=bars[0] or None, yerr=bars[1], fmt=MARKS[row["kind"]], color=colour, markersize=5,
+            elinewidth=0.9, markerfacecolor=colour if row["plain"] else paint.paper,
+        )  # fmt: skip
+        handles.setdefault(KINDS[row["kind"]], mark)
+        labels.append(Label(x, y, str(number), paint.ink))
+        drawn += [[(x, y - bars[1]), (x, y), (x, y + bars[1])], [(x - bars[0], y), (x + bars[0], y)]]
+    text, colour = found["text"], paint.families["data"]
+    if keys[0] == "seconds":
+        ends = axes.get_xlim()
+        axes.axhline(text[keys[1]], color=colour, linewidth=1.2, linestyle=(0, (6, 2)))
+        labels.append(Label(0, text[keys[1]], "real text", colour, ends))
+        drawn.append([(x, text[keys[1]]) for x in ends])
+    else:
+        axes.plot(text[keys[0]], text[keys[1]], "*", color=colour, markersize=9)
+        labels.append(Label(text[keys[0]], text[keys[1]], "real text", colour))
+    return labels, drawn

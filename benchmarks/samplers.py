@@ -27,25 +27,26 @@ from unmask.recipes.heldout import heldout_rows
 from unmask.sampling import Canvas
 from unmask.sampling.profile import profiled
 
-BATCH, LENGTH, ROUNDS = 16, 256, 2
+BATCH, LENGTH, ROUNDS = 16, 256, 2  # batches as they are timed
+MADE = 8  # samples a file: what a killed call loses; the draws do not depend on it
 
 
 def make(folder: Path, case: Case, n: int) -> list[dict[str, Any]]:
-    """Batches of 16 samples, each kept in a file; those that are there are read."""
+    """Samples 0 to n, some a file; those that are there are read."""
     found = []
-    for first in range(0, n, BATCH):
+    for first in range(0, n, MADE):
         path = folder / f"{case.name.replace(' ', '_')}.{first}.json"
         if not path.exists():
             text = json.dumps(_batch(case, first))
             path.with_suffix(".new").write_text(text)
             path.with_suffix(".new").replace(path)
-            print(f"{case.name}, samples {first} to {first + BATCH}", file=sys.stderr, flush=True)
+            print(f"{case.name}, samples {first} to {first + MADE}", file=sys.stderr, flush=True)
         found.append(json.loads(path.read_text()))
     return found
 
 
 def _batch(case: Case, first: int) -> dict[str, Any]:
-    canvas = Canvas.blank(LENGTH, batch=BATCH)
+    canvas = Canvas.blank(LENGTH, batch=MADE)
     model = unmask.load("ar-twin" if case.options is None else "sedd-twin")
     with profiled(model) as profile:
         made = unmask.sample(model, canvas, seed=0, first_sample=first, **(case.options or {}))
@@ -56,7 +57,9 @@ def _batch(case: Case, first: int) -> dict[str, Any]:
 
 def judged(tokens: np.ndarray, judge: Any) -> dict[str, Any]:
     """What ar-twin says of sequences [n, L], and their own statistics; standard errors are over sequences."""
-    nats = torch.cat([token_nll(judge, torch.from_numpy(rows)) for rows in np.split(tokens, len(tokens) // BATCH)])
+    nats = torch.cat(
+        [token_nll(judge, torch.from_numpy(rows)) for rows in np.array_split(tokens, -(-len(tokens) // BATCH))]
+    )
     values = {
         "nats": nats.double().mean(1).numpy(),
         "entropy": np.array([unigram_entropy(row) for row in tokens]),
@@ -89,13 +92,13 @@ def _whole(case: Case) -> Work:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("-n", type=int, default=64, help="samples of each rule, a multiple of 16")
+    words.add_argument("-n", type=int, default=64, help="samples of each rule, a multiple of 8")
     words.add_argument("--folder", type=Path, default=Path("runs/samplers"), help="where samples are kept")
     words.add_argument("--make", action="store_true", help="stop when the samples are made")
     given = words.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     batches: dict[str, list[dict[str, Any]]] = {case.name: [] for case in CASES}
-    for end in range(BATCH, given.n + 1, BATCH):  # a batch of each first, so that a part of it is of use
+    for end in range(MADE, given.n + 1, MADE):  # some of each first, so that what is there can be compared
         for case in CASES:
             batches[case.name] = make(given.folder, case, end)
     if given.make:
