@@ -19,8 +19,8 @@ from unmask.recipes.data import prepare
 from unmask.recipes.run import DataSettings, ModelShape, Run, from_json, with_settings
 from unmask.recipes.table import recipe
 from unmask.recipes.train import build_model, replace_steps, resume, start
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 from unmask.training.state import checkpoints, read_metrics
 
 WORDS = "the state of the union is strong and its people are free to speak".split()

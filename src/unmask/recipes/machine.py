@@ -15,6 +15,7 @@ EXTRAS = {  # extra of the package -> a module that it brings
     "figures": "matplotlib",
     "harness": "lm_eval",
     "judge": "transformers",
+    "lora": "peft",
     "mauve": "mauve",
     "tensorboard": "tensorboard",
 }
