@@ -1,6 +1,6 @@
 """Run the benchmarks, keep their JSON in benchmarks/results, and write the table of docs/results.md from it.
 
-python benchmarks/run.py [NAME ...]     all, or the named ones: training_step, startup, sampling, figure1
+python benchmarks/run.py [NAME ...]     all, or the named ones: startup, sampling, serving, training_step, figure1
 python benchmarks/run.py figure1_gpu    figure 1 at the paper's size, on an accelerator
 """
 
@@ -15,7 +15,7 @@ from unmask.evaluation.results import provenance
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TABLE = HERE.parent / "docs" / "results.md"
-NAMES = ("startup", "sampling", "training_step", "figure1")
+NAMES = ("startup", "sampling", "serving", "training_step", "figure1")
 GPU = {"figure1_gpu": ("figure1.py", "--size", "xl")}
 
 
