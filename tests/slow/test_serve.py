@@ -87,7 +87,7 @@ def test_openais_client_knows_our_errors(url):
         with pytest.raises(openai.BadRequestError, match="logprobs is not supported") as refused:
             api.completions.create(model="sedd", prompt="x", logprobs=1)
         assert refused.value.type == "invalid_request_error"
-        with pytest.raises(openai.BadRequestError, match="context is 32"):
+        with pytest.raises(openai.BadRequestError, match="at most 32 here"):
             api.completions.create(model="sedd", prompt="x", max_tokens=500)
 
 

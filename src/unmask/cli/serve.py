@@ -37,6 +37,7 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take, its wait included.")] = 120.0,
     max_n: Annotated[int, typer.Option(help="Samples of one request at most.")] = 16,
     max_steps: Annotated[int, typer.Option(help="Denoising steps of one request at most.")] = 1024,
+    max_length: Annotated[int, typer.Option(help="Tokens of one sample at most, the given ones included.")] = 2048,
     max_body: Annotated[int, typer.Option(help="Bytes of one request at most.")] = 1 << 20,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -53,7 +54,7 @@ def serve(
 
     settings = Settings(
         host=host, port=port, api_key=api_key, votes=votes, slots=slots, queue=queue, timeout=timeout, max_n=max_n,
-        max_steps=max_steps, body=max_body,
+        max_steps=max_steps, max_length=max_length, body=max_body,
     )  # fmt: skip
     run(_named(models or ["sedd-twin"], device, dtype), settings, access_log=access_log)
 

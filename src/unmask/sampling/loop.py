@@ -1,6 +1,7 @@
 """The one denoising loop: it starts from the prior, clamps, yields, counts, and makes the last step to clean data."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, Unpack
@@ -11,6 +12,7 @@ from torch import Tensor
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
 from unmask.sampling import transforms
+from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.correctors import Corrected
 from unmask.sampling.draws import EXACT, float_type, keyed
@@ -34,8 +36,9 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What came out, and how. nfe: evaluations of the network, each on the whole batch.
+    """What came out, and how. nfe: evaluations of the network, each on the rows that needed it.
 
+    row_nfe: the evaluations that each row was part of, [B]; with absorbing noise no more than it had open positions.
     steps: moves made, the last one to clean data included (autoregressive: tokens written). seconds: wall time.
     clipped_mass: negative mass dropped from the laws, mean over the decisions. rule and reads: which rule sampled
     which model: the raw "score", the normalized "p0", or, autoregressively, the "next" token.
@@ -53,6 +56,7 @@ class Sample:
     draws: str
     seed: int | None
     notices: tuple[str, ...] = ()
+    row_nfe: Tensor | None = None
 
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -66,6 +70,7 @@ class Options(TypedDict, total=False):
     tau: float | None
     gamma: float | None
     grid: str | None
+    block_size: int | None
     temperature: float
     top_p: float
     top_k: int | None
@@ -144,7 +149,7 @@ class Denoising:
         self.state: State | None = None
         self._final = run.canvas.frozen
         if top is not None:
-            self.run = dataclasses.replace(run, model=Listening(run.model))
+            self.run = dataclasses.replace(run, model=Listening(run.model), whole=True)
 
     def __iter__(self) -> "Denoising":
         return self
@@ -167,14 +172,9 @@ class Denoising:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
-        canvas, draws, state = self.run.canvas, self.run.draws, self.state
-        canvas = Canvas(canvas.tokens[rows], canvas.frozen[rows])
-        self.run = dataclasses.replace(self.run, canvas=canvas, draws=draws.keep(rows))
-        self._final = self._final[rows]
-        if state is not None:
-            times = None if state.times is None else state.times[rows]
-            t = state.t if times is None else float(times.max())
-            self.state = dataclasses.replace(state, tokens=state.tokens[rows], t=t, times=times)
+        self.run, self._final = self.run.keep(rows), self._final[rows]
+        if self.state is not None:
+            self.state = self.state.keep(rows)
 
     @torch.inference_mode()
     def _following(self) -> State | None:
@@ -183,11 +183,26 @@ class Denoising:
         if state is None:
             device = canvas.tokens.device
             u = run.draws.uniforms("prior", 0, canvas.length).to(device, float_type(device))
-            return State(canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u)), self.rule.start)
+            prior = canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
+            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64, device=device))
         if state.done and state.t == 0:
             return None
-        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        rows = self._unfinished(state)
+        if rows is None:
+            after = self._moved(run, state)
+        else:
+            after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
+
+    def _moved(self, run: Run, state: State) -> State:
+        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+
+    def _unfinished(self, state: State) -> Tensor | None:
+        """The rows that still have an open position, [B] bool, where the others can be left out; else None."""
+        if self.run.whole or not self.run.model.process.commits or isinstance(self.rule, Corrected):
+            return None
+        rows = self.run.open(state).any(1)
+        return None if bool(rows.all()) or not bool(rows.any()) else rows
 
 
 def denoise(  # noqa: PLR0913 (all keyword-only)
@@ -199,6 +214,7 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     tau: float | None = None,
     gamma: float | None = None,
     grid: str | None = None,
+    block_size: int | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int | None = None,
@@ -208,12 +224,13 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     draws: str = EXACT,
     first_sample: int = 0,
     top: int | None = None,
-) -> Denoising:
+) -> "Denoising | Blocks":
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
     steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
     rule: a name in RULES, a rule, or None for `default_rule`. tau: of threshold, the p0 from which positions unmask
-    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". temperature (0 is
+    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". block_size: of a
+    model with blocks, default its own; it writes block by block, `steps` shared among them. temperature (0 is
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
@@ -222,14 +239,46 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
-    check_canvas(canvas, model.length, model.process.vocab_size)
     reshape = reshaping(temperature, top_p, top_k, min_p)
-    found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
+    planned = plan(model, canvas, steps=steps, rule=rule, block_size=block_size, tau=tau, gamma=gamma, grid=grid)
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices, top)
+    whole = chance.seed is None or not chance.exact  # draws that know all rows
+    return begin(Run(model, canvas.to(device), chance, reshape, whole), planned, top)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a canvas is written: a rule for each block with something to write, one where the model has no blocks.
+
+    size: of the blocks, None for a model without.
+    """
+
+    rules: tuple[Rule, ...]
+    size: int | None
+    notices: tuple[str, ...]
+
+
+def plan(
+    model: Model, canvas: Canvas, *, steps: int | None, rule: str | Rule | None, block_size: int | None, **options: Any
+) -> Plan:
+    """What `denoise` makes of these options; they are those of the rules. ConfigError on anything out of range."""
+    size = checked_size(model, block_size)
+    check_canvas(canvas, reach(model, canvas), model.process.vocab_size)
+    each = [steps] if size is None else shares(steps, len(open_blocks(canvas, size)))
+    found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
+    return Plan(tuple(found[share][0] for share in each), size, found[each[0]][1])
+
+
+def begin(run: Run, planned: Plan, top: int | None) -> "Denoising | Blocks":
+    """The run under way: of the loop, or of the loop block by block."""
+    if planned.size is None:
+        return Denoising(run, planned.rules[0], planned.notices, top)
+    run = dataclasses.replace(run, whole=True)  # a cache knows all rows
+    begin_block = functools.partial(Denoising, top=top)
+    return Blocks(run, list(planned.rules), planned.size, begin_block, planned.notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -256,4 +305,5 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
         draws=draws.mode,
         seed=draws.seed,
         notices=running.notices,
+        row_nfe=state.row_nfe,
     )

@@ -4,97 +4,88 @@ Rows of a diffusion model are one run of the denoising loop; rows of an autoregr
 keep a cache. Shapes: B rows, L length.
 """
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.cache import KVCache
-from unmask.random import fold, uniform
 from unmask.sampling.autoregressive import write_one
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws
-from unmask.sampling.loop import Denoising, Frame
+from unmask.sampling.loop import Frame
+from unmask.sampling.loop import begin as begin_run
 from unmask.sampling.rules import Prediction, Run
 from unmask.sampling.top import Top
 from unmask.serve.sharing import Asking
 from unmask.serve.work import Look, Row, Sure
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class RowDraws(Draws):
-    """The chance of rows that have a seed each: row i is sample samples[i] of seeds[i], whoever stands beside it."""
-
-    seeds: tuple[int, ...] = ()
-
-    def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
-        """As Draws: [B, L], the row i that `Draws` of seed seeds[i] has for the sample samples[i]."""
-        device = self.samples.device if self.samples.device.type != "mps" else torch.device("cpu")
-        keys = torch.tensor([fold(seed, purpose) for seed in self.seeds], device=device)
-        position = torch.arange(length, device=device)
-        return uniform(keys[:, None], self.samples.to(device)[:, None], position, step)
-
-    def keep(self, rows: Tensor) -> "RowDraws":
-        """The draws of the rows of these indices [b]."""
-        seeds = tuple(self.seeds[i] for i in rows.tolist())
-        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)], seeds=seeds)
-
-
-def _begin(rows: Sequence[Row], device: torch.device) -> tuple[Canvas, RowDraws]:
+def _canvas(rows: Sequence[Row], device: torch.device) -> tuple[Canvas, Draws]:
+    """All rows on one canvas, and the draws of each: row i is sample `row.sample` of `row.seed`."""
     tokens, frozen = (torch.cat([getattr(row.canvas, name) for row in rows]) for name in ("tokens", "frozen"))
-    samples = torch.tensor([row.sample for row in rows], device=device)
-    return Canvas(tokens, frozen).to(device), RowDraws(samples, seed=0, seeds=tuple(row.seed for row in rows))
+    samples, seeds = torch.tensor([row.sample for row in rows], device=device), tuple(row.seed for row in rows)
+    return Canvas(tokens, frozen).to(device), Draws(samples, seeds[0], seeds=seeds)
 
 
 class Cohort(Protocol):
-    """What the worker moves."""
+    """What the worker moves. evaluated: the rows of each evaluation of the network that it made by itself."""
 
     rows: list[Row]
+    evaluated: list[int]
 
     def move(self) -> list[Look]:
         """One move: a look at each row. Raises `Ask` where the network has to be asked first."""
+
+    def answer(self, prediction: Prediction) -> None:
+        """What the network said to the last question; the move is made again."""
 
     def keep(self, places: list[int]) -> None:
         """Go on with the rows at these places alone."""
 
 
 class DiffusionCohort:
-    """Rows of a diffusion model: a run of the denoising loop."""
+    """Rows of a diffusion model: a run of the denoising loop.
+
+    A model with blocks reads its finished blocks from a cache of this cohort's, so that only its own rows share.
+    """
 
     def __init__(self, model: DiffusionLM, rows: Sequence[Row]) -> None:
         """Rows of one kind."""
         self.rows, way, self._began = list(rows), rows[0].way, time.monotonic()
-        self.asking = Asking(model)
-        canvas, draws = _begin(rows, model.device)
-        run = Run(self.asking, canvas, draws, way.reshape())
-        self._running = Denoising(run, way.rule_for(model), top=way.top)
+        self.evaluated: list[int] = []
+        self._asking = Asking(model) if model.block_size is None else None
+        canvas, draws = _canvas(rows, model.device)
+        run = Run(self._asking or model, canvas, draws, way.reshape())
+        self._running, self._nfe = begin_run(run, way.plan(model, canvas), way.top), 0
 
     def move(self) -> list[Look]:
         """A frame, row by row."""
-        frame = next(self._running)
-        self.asking.forget()
-        assert self._running.state is not None
-        masked, seconds = self._running.run.model.process.is_mask(frame.tokens), time.monotonic() - self._began
-        tokens, here, committed = (x.cpu() for x in (frame.tokens, ~masked, frame.committed))
-        sure = _by_row(frame.top, len(self.rows))
+        frame: Frame = next(self._running)
+        state = self._running.state
+        assert state is not None and state.row_nfe is not None
+        if self._asking is not None:
+            self._asking.forget()
+        else:
+            self.evaluated += [len(self.rows)] * (state.nfe - self._nfe)
+        self._nfe, seconds = state.nfe, time.monotonic() - self._began
+        here = ~self._running.run.model.process.is_mask(frame.tokens)
+        tokens, here, committed = (x.cpu() for x in (frame.tokens, here, frame.committed))
+        sure, nfe = _by_row(frame.top, len(self.rows)), state.row_nfe.tolist()
         return [
             Look(
-                tokens[i], here[i], committed[i], self._running.state.step, frame.t, frame.nfe, seconds,
-                self._last(frame, committed[i]), sure[i],
+                tokens[i], here[i], committed[i], state.step, frame.t, nfe[i], seconds,
+                frame.t == 0 or bool(committed[i].all()), sure[i],
             )
             for i in range(len(self.rows))
         ]  # fmt: skip
 
-    def _last(self, frame: Frame, committed: Tensor) -> bool:
-        return frame.t == 0 or bool(committed.all())
-
     def answer(self, prediction: Prediction) -> None:
         """What the network said to the last question."""
-        self.asking.answer(prediction)
+        assert self._asking is not None
+        self._asking.answer(prediction)
 
     def keep(self, places: list[int]) -> None:
         """Go on with these rows."""
@@ -118,7 +109,8 @@ class AutoregressiveCohort:
     def __init__(self, model: AutoregressiveLM, rows: Sequence[Row]) -> None:
         """Rows of one kind."""
         self.rows, self._model, self._began = list(rows), model, time.monotonic()
-        canvas, self._draws = _begin(rows, model.device)
+        self.evaluated: list[int] = []
+        canvas, self._draws = _canvas(rows, model.device)
         self._reshape = rows[0].way.reshape()
         self._start = self._end = int(canvas.frozen[0].sum())
         bos = canvas.tokens.new_full((len(rows), 1), model.bos_id)
@@ -134,20 +126,25 @@ class AutoregressiveCohort:
         new = write_one(self._model, unread, self._cache, self._draws, self._u[:, self._end], self._reshape)
         self._read[:, self._end + 1] = new
         self._seen = self._end = self._end + 1
+        self.evaluated.append(len(self.rows))
         tokens = self._read[:, 1:].cpu().clone()
         length, made = tokens.shape[1], self._end - self._start
         here = torch.arange(length) < self._end
         seconds, t = time.monotonic() - self._began, 1 - made / (length - self._start)
         return [Look(row, here, here, made, t, made, seconds, self._end == length) for row in tokens]
 
+    def answer(self, prediction: Prediction) -> None:
+        """It never asks."""
+        raise AssertionError("an autoregressive cohort runs the network itself")
+
     def keep(self, places: list[int]) -> None:
         """Go on with these rows."""
         rows = torch.tensor(places, device=self._read.device)
         self.rows = [self.rows[i] for i in places]
         self._read, self._u, self._draws = self._read[rows], self._u[rows.to(self._u.device)], self._draws.keep(rows)
-        self._cache = KVCache(self._cache.keys[:, rows], self._cache.values[:, rows], self._cache.length)
+        self._cache.keep(rows)
 
 
-def begin(model: LanguageModel, rows: Sequence[Row]) -> DiffusionCohort | AutoregressiveCohort:
+def begin(model: LanguageModel, rows: Sequence[Row]) -> Cohort:
     """The cohort of rows of one kind."""
     return AutoregressiveCohort(model, rows) if isinstance(model, AutoregressiveLM) else DiffusionCohort(model, rows)

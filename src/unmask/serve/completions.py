@@ -34,11 +34,11 @@ def place(chosen: Chosen, prompt: Sequence[int], suffix: Sequence[int], room: in
 
     A diffusion model writes on behind the canvas, up to a multiple of BUCKET: what is there is not returned.
     """
-    given, length = len(prompt) + len(suffix), chosen.model.length
+    given, length = len(prompt) + len(suffix), chosen.length
     needed = given + room
     if needed > length:
         raise Refusal(
-            400, f"{given} given tokens and {room} new ones make {needed}, the model's context is {length}",
+            400, f"{given} given tokens and {room} new ones make {needed}, a sample has at most {length} here",
             param="max_tokens", code="context_length_exceeded",
         )  # fmt: skip
     if suffix and chosen.writes_rightwards:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from unmask.errors import UnmaskError
 from unmask.model import AutoregressiveLM, LanguageModel
-from unmask.serve.cohort import AutoregressiveCohort, Cohort, DiffusionCohort, begin
+from unmask.serve.cohort import Cohort, begin
 from unmask.serve.sharing import Ask, together
 from unmask.serve.work import Look, Row
 
@@ -39,7 +39,7 @@ class Lane:
         self.model, self.slots = model, slots
         self.waiting: deque[Row] = deque()
         self.joining: list[Row] = []
-        self.cohorts: list[DiffusionCohort | AutoregressiveCohort] = []
+        self.cohorts: list[Cohort] = []
         self.active = 0  # rows that wait no more
         self.used = 0.0  # seconds of the worker
         self.evaluations = self.rows_evaluated = self.finished = 0
@@ -68,6 +68,9 @@ class Lane:
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
         moved = self._moved()
         for cohort in self.cohorts:
+            for batch in cohort.evaluated:
+                self._count(batch)
+            cohort.evaluated.clear()
             self._tell(cohort, moved[id(cohort)])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
         took = time.monotonic() - began
@@ -79,14 +82,11 @@ class Lane:
         out: dict[int, list[Look] | Exception] = {}
         waiting = list(self.cohorts)
         while waiting:
-            asks: dict[int, list[tuple[DiffusionCohort, Ask]]] = {}
+            asks: dict[int, list[tuple[Cohort, Ask]]] = {}
             for cohort in waiting:
                 try:
                     out[id(cohort)] = cohort.move()
-                    if isinstance(cohort, AutoregressiveCohort):
-                        self._count(len(cohort.rows))
                 except Ask as ask:
-                    assert isinstance(cohort, DiffusionCohort)
                     asks.setdefault(ask.xt.shape[1], []).append((cohort, ask))
                 except Exception as error:
                     out[id(cohort)] = error
@@ -95,9 +95,7 @@ class Lane:
                 waiting += self._answered(asked, out)
         return out
 
-    def _answered(
-        self, asked: list[tuple[DiffusionCohort, Ask]], out: dict[int, list[Look] | Exception]
-    ) -> list[DiffusionCohort]:
+    def _answered(self, asked: list[tuple[Cohort, Ask]], out: dict[int, list[Look] | Exception]) -> list[Cohort]:
         """Ask the network for all of them at once; those that have an answer now."""
         assert not isinstance(self.model, AutoregressiveLM)
         try:

@@ -28,7 +28,7 @@ class Infill:
             raise Refusal(400, f"a stream of {body.n} samples at once: n is 1 with stream", param="n")
         if body.alternatives and not body.diffusing:
             raise Refusal(400, "alternatives are named in frames: they need diffusing", param="alternatives")
-        self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.model.length)
+        self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
         self.way = self.chosen.check(self.canvas, top=body.alternatives if body.diffusing else None)
         self.id, self.created = f"infill-{uuid.uuid4().hex}", int(time.time())
         self.given = int(self.canvas.frozen.sum())

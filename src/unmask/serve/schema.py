@@ -65,6 +65,7 @@ class Sampling(BaseModel):
     tau: float | None = Field(None, description="Of the rule threshold.")
     gamma: float | None = Field(None, description="Of the rule entropy-bounded, in nats.")
     grid: Name | None = Field(None, description="linear or cosine, of the rules on a grid of times.")
+    block_size: int | None = Field(None, ge=1, lt=2**31, description="Of a model with blocks.")
     stream: bool = False
     diffusing: bool = Field(False, description="Stream whole frames, each in place of the one before.")
 

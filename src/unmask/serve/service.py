@@ -45,7 +45,9 @@ class Service:
         if body.diffusing and not body.stream:
             raise Refusal(400, "diffusing shows a stream of frames: it needs stream", param="diffusing")
         way = Way(**{f.name: getattr(body, f.name) for f in dataclasses.fields(Way) if f.name != "top"}, top=None)
-        return Chosen(name, self.models[name], way, secrets.randbits(48) if body.seed is None else body.seed)
+        model, most = self.models[name], self.settings.max_length
+        length = most if model.net.slides else min(model.length, most)
+        return Chosen(name, model, way, secrets.randbits(48) if body.seed is None else body.seed, length)
 
     def check_rows(self, rows: int, param: str) -> None:
         """Refusal 400 for more rows than a request may have."""
@@ -55,12 +57,13 @@ class Service:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chosen:
-    """What a request is answered with."""
+    """What a request is answered with. length: the longest canvas."""
 
     name: str
     model: LanguageModel
     way: Way
     seed: int
+    length: int
 
     @property
     def tokenizer(self) -> Tokenizer:

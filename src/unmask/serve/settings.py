@@ -12,8 +12,9 @@ class Settings:
     """What `unmask serve` is told.
 
     slots: rows of a model that are moved at once; queue: rows that may wait beside them. timeout: seconds of a request.
-    max_n: samples of a request, all its prompts together. max_steps: denoising steps of a request. body: bytes of a
-    request. votes: the file that keeps votes, None for none. api_key: what clients have to know, None for nothing.
+    max_n: samples of a request, all its prompts together. max_steps: denoising steps of a request. max_length: tokens
+    of a sample, given ones included, also where the model could write more. body: bytes of a request. votes: the file
+    that keeps votes, None for none. api_key: what clients have to know, None for nothing.
     """
 
     host: str = "127.0.0.1"
@@ -25,10 +26,11 @@ class Settings:
     timeout: float = 120.0
     max_n: int = 16
     max_steps: int = 1024
+    max_length: int = 2048
     body: int = 1 << 20
 
     def __post_init__(self) -> None:
-        for name in ("slots", "max_n", "max_steps", "body"):
+        for name in ("slots", "max_n", "max_steps", "max_length", "body"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "it is at least 1")
         if self.queue < 0 or not self.timeout > 0 or not 0 <= self.port < 65536:

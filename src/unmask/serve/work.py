@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from unmask.errors import ConfigError
-from unmask.model import AutoregressiveLM, LanguageModel
+from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.loop import check_canvas, find_rule, reshaping
-from unmask.sampling.rules import Rule
+from unmask.sampling.loop import Plan, check_canvas, plan, reshaping
 from unmask.sampling.transforms import Transform
 
 
@@ -23,16 +22,17 @@ class Way:
     tau: float | None
     gamma: float | None
     grid: str | None
+    block_size: int | None
     temperature: float
     top_p: float
     top_k: int | None
     min_p: float | None
     top: int | None
 
-    def rule_for(self, model: LanguageModel) -> Rule:
-        """The rule by its name. ConfigError as `denoise`."""
-        assert not isinstance(model, AutoregressiveLM)
-        return find_rule(model, self.rule, self.steps, tau=self.tau, gamma=self.gamma, grid=self.grid)
+    def plan(self, model: DiffusionLM, canvas: Canvas) -> Plan:
+        """The rules that write the canvas. ConfigError as `denoise`."""
+        options = {"tau": self.tau, "gamma": self.gamma, "grid": self.grid}
+        return plan(model, canvas, steps=self.steps, rule=self.rule, block_size=self.block_size, **options)
 
     def reshape(self) -> Transform | None:
         """What temperature and truncations make of a law. ConfigError as `denoise`."""
@@ -42,10 +42,9 @@ class Way:
         """ConfigError for what the model cannot do with the canvas in this way."""
         self.reshape()
         if not isinstance(model, AutoregressiveLM):
-            self.rule_for(model)
-            check_canvas(canvas, model.length, model.process.vocab_size)
+            self.plan(model, canvas)
             return
-        for name in ("steps", "rule", "tau", "gamma", "grid"):
+        for name in ("steps", "rule", "tau", "gamma", "grid", "block_size"):
             if getattr(self, name) is not None:
                 raise ConfigError(f"{name} with an autoregressive model", "it takes one step a token: leave it out")
         check_canvas(canvas, model.length, model.net.config.num_inputs)
