@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.sampling.nets import autoregressive, diffusion
+from tests.sampling.nets import autoregressive, diffusion, in_blocks
 from tests.serve.rows import Told, alone, run
 
 from unmask.sampling import Canvas
@@ -45,6 +45,20 @@ def test_noise_that_does_not_commit_is_served_too():
     run(model, *rows)
     assert [told.looks[-1].tokens.tolist() for told in rows] == [alone(model, told) for told in rows]
     assert not rows[0].looks[-2].committed.any()
+
+
+def test_a_model_with_blocks_writes_block_by_block():
+    model = in_blocks()
+    ways = [
+        {"seed": i, "steps": steps, "rule": rule}
+        for i, (steps, rule) in enumerate([(6, None), (6, None), (9, "margin")])
+    ]
+    rows = [Told(Canvas.prompt([1, 2], 12), **each) for each in ways] + [Told(Canvas.blank(20), seed=4, block_size=2)]
+    rows[0].then = lambda look: bool(look.committed[:8].all())
+    lane = run(model, *rows).lanes["m"]
+    assert [told.looks[-1].tokens.tolist() for told in rows[1:]] == [alone(model, told) for told in rows[1:]]
+    assert rows[0].looks[-1].tokens.tolist()[:8] == alone(model, rows[0])[:8]
+    assert not rows[0].looks[-1].committed.all() and lane.rows_evaluated > lane.evaluations > 0
 
 
 def test_rows_of_all_kinds_share_evaluations():

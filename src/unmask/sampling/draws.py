@@ -134,12 +134,9 @@ class Draws:
         return self.mode == EXACT
 
     def keep(self, rows: Tensor) -> "Draws":
-        """The draws of some rows: indices [b], or a bool a row."""
-        rows = rows.to(self.samples.device)
-        seeds = self.seeds
-        if seeds is not None:
-            seeds = tuple(seeds[i] for i in torch.arange(len(seeds), device=rows.device)[rows].tolist())
-        return dataclasses.replace(self, samples=self.samples[rows], seeds=seeds)
+        """The draws of the rows of these indices [b]."""
+        seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows.tolist())
+        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)], seeds=seeds)
 
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
         """One float64 uniform in [0, 1) a sample and position: [B, L]; on the CPU where there is no float64."""
