@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unmask.cli.infilling import (
+    Asked,
+    Candidates,
+    Filled,
+    Force,
+    Length,
+    Prefix,
+    Prior,
+    Repeats,
+    Source,
+    Suffix,
+    Template,
+    fill_gaps,
+)
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,6 +45,12 @@ FILL_EXAMPLES = """Examples:
   unmask fill "Hi, my name is [MASK:12] and that's why I'm late."
 
   unmask fill "The state of the [MASK:4] is strong." -n 3 --steps 16 --top-p 0.9
+
+  unmask fill "The state of the [MASK:1-8] is strong." --json
+
+  unmask fill --prefix "Fellow citizens of" --suffix ", I thank you." --length 2-5
+
+  unmask fill --in gaps.jsonl --out filled.jsonl --seed 1
 """
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -130,8 +151,17 @@ def sample(
 
 
 def fill(
-    template: Annotated[str, typer.Argument(help="Text with gaps: [MASK] is one token, [MASK:12] is twelve.")],
+    template: Template = None,
     model: Model = "sedd-twin",
+    prefix: Prefix = None,
+    suffix: Suffix = None,
+    length: Length = None,
+    source: Source = None,
+    out: Filled = None,
+    force: Force = False,
+    prior: Prior = "flat",
+    candidates: Candidates = 64,
+    repeats: Repeats = 8,
     steps: Steps = None,
     rule: Rule = None,
     tau: Tau = None,
@@ -142,28 +172,22 @@ def fill(
     top_k: TopK = None,
     temperature: Temperature = 1.0,
     number: Number = 1,
-    length: Annotated[int | None, typer.Option(help="Write on, behind the template, up to this many tokens.")] = None,
     seed: Seed = None,
     draws: DrawMode = "exact",
     device: Device = None,
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
-    """Fill the gaps of a template, anywhere in it; the given text stays as it is."""
-    from unmask.errors import ConfigError
-    from unmask.sampling import Canvas
+    """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
+    asked = Asked(template, prefix, suffix, length, source, out, force)
+    asked.check()
+    from unmask.evaluation.infill import Search
 
+    search = Search(prior=prior, candidates=candidates, repeats=repeats)
     lm = _load(model, device, dtype)
-    assert lm.tokenizer is not None
-    canvas = Canvas.parse(template, lm.tokenizer, length=lm.length)
-    if length is not None:
-        if length < canvas.length:
-            raise ConfigError(f"the template has {canvas.length} tokens, more than --length {length}")
-        if length > canvas.length:
-            canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
-    _generate(lm, canvas, model, given | options, seed, number, as_json)
+    fill_gaps(lm, asked, model, search, given | options, seed, number, as_json)
 
 
 def _steps(
