@@ -76,7 +76,7 @@ class BlockDraws(Draws):
     @classmethod
     def of(cls, draws: Draws, start: int) -> "BlockDraws":
         """Those of the block that begins at `start`; the stream of a race or a generator goes on."""
-        made = cls(draws.samples, draws.seed, draws.generator, draws.mode, start=start)
+        made = cls(draws.samples, draws.seed, draws.generator, draws.mode, draws.seeds, start=start)
         object.__setattr__(made, "stream", draws.stream)
         return made
 

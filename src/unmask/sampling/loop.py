@@ -240,22 +240,49 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
-    size = checked_size(model, block_size)
-    check_canvas(canvas, reach(model, canvas), model.process.vocab_size)
     reshape = reshaping(temperature, top_p, top_k, min_p)
-    each = [steps] if size is None else shares(steps, len(open_blocks(canvas, size)))
-    options = {"tau": tau, "gamma": gamma, "grid": grid}
-    found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
+    planned = plan(model, canvas, steps=steps, rule=rule, block_size=block_size, tau=tau, gamma=gamma, grid=grid)
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    net = getattr(model, "net", None)  # a cache, draws, or a compiled shape, that know all rows
-    whole = size is not None or chance.seed is None or not chance.exact or (net is not None and is_compiled(net))
-    run, notices = Run(model, canvas.to(device), chance, reshape, whole), found[each[0]][1]
-    if size is None:
-        return Denoising(run, found[steps][0], notices, top)
-    return Blocks(run, [found[share][0] for share in each], size, functools.partial(Denoising, top=top), notices)
+    whole = chance.seed is None or not chance.exact  # draws that know all rows
+    return begin(Run(model, canvas.to(device), chance, reshape, whole), planned, top)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a canvas is written: a rule for each block with something to write, one where the model has no blocks.
+
+    size: of the blocks, None for a model without.
+    """
+
+    rules: tuple[Rule, ...]
+    size: int | None
+    notices: tuple[str, ...]
+
+
+def plan(
+    model: Model, canvas: Canvas, *, steps: int | None, rule: str | Rule | None, block_size: int | None, **options: Any
+) -> Plan:
+    """What `denoise` makes of these options; they are those of the rules. ConfigError on anything out of range."""
+    size = checked_size(model, block_size)
+    check_canvas(canvas, reach(model, canvas), model.process.vocab_size)
+    each = [steps] if size is None else shares(steps, len(open_blocks(canvas, size)))
+    found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
+    return Plan(tuple(found[share][0] for share in each), size, found[each[0]][1])
+
+
+def begin(run: Run, planned: Plan, top: int | None) -> "Denoising | Blocks":
+    """The run under way: of the loop, or of the loop block by block."""
+    net = getattr(run.model, "net", None)
+    if net is not None and is_compiled(net):  # it has one shape
+        run = dataclasses.replace(run, whole=True)
+    if planned.size is None:
+        return Denoising(run, planned.rules[0], planned.notices, top)
+    run = dataclasses.replace(run, whole=True)  # a cache knows all rows
+    begin_block = functools.partial(Denoising, top=top)
+    return Blocks(run, list(planned.rules), planned.size, begin_block, planned.notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
