@@ -132,6 +132,10 @@ class Draws:
         """Whether draws follow their law to the last bit of float64."""
         return self.mode == EXACT
 
+    def keep(self, rows: Tensor) -> "Draws":
+        """The draws of the rows of these indices [b]."""
+        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)])
+
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
         """One float64 uniform in [0, 1) a sample and position: [B, L]; on the CPU where there is no float64."""
         device = self.samples.device

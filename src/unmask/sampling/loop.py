@@ -17,6 +17,7 @@ from unmask.sampling.draws import EXACT, float_type, keyed
 from unmask.sampling.laws import Reads
 from unmask.sampling.named import check_process, make, rule_name
 from unmask.sampling.rules import Model, Rule, Run, State, advance, to_clean
+from unmask.sampling.top import Listening, Top, read_top
 from unmask.sampling.transforms import Transform
 
 
@@ -28,6 +29,7 @@ class Frame:
     t: float  # 1 is noise, 0 is data; of the row that is farthest from data
     nfe: int  # evaluations of the network so far
     committed: Tensor  # [B, L] bool: no later frame changes these
+    top: Top | None = None  # of the tokens that became final in this frame, where `denoise` was asked for it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,15 +139,18 @@ def check_canvas(canvas: Canvas, length: int, vocab_size: int) -> None:
 class Denoising:
     """A run under way: an iterator of frames. `state` is where it is, None before the first frame."""
 
-    def __init__(self, run: Run, rule: Rule, notices: tuple[str, ...] = ()) -> None:
-        self.run, self.rule, self.notices = run, rule, notices
+    def __init__(self, run: Run, rule: Rule, notices: tuple[str, ...] = (), top: int | None = None) -> None:
+        self.run, self.rule, self.notices, self._top = run, rule, notices, top
         self.state: State | None = None
+        self._final = run.canvas.frozen
+        if top is not None:
+            self.run = dataclasses.replace(run, model=Listening(run.model))
 
     def __iter__(self) -> "Denoising":
         return self
 
     def __next__(self) -> Frame:
-        state = self._following()
+        before, state = self.state, self._following()
         if state is None:
             raise StopIteration
         self.state = state
@@ -154,7 +159,22 @@ class Denoising:
             final = self.run.canvas.frozen.clone()
         if state.t == 0:
             final = torch.ones_like(final)
-        return Frame(state.tokens.clone(), state.t, state.nfe, final)
+        top = None
+        if self._top is not None:
+            top = read_top(self.run, self.rule.reads, before, state.tokens, final & ~self._final, self._top)
+        self._final = final
+        return Frame(state.tokens.clone(), state.t, state.nfe, final, top)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
+        canvas, draws, state = self.run.canvas, self.run.draws, self.state
+        canvas = Canvas(canvas.tokens[rows], canvas.frozen[rows])
+        self.run = dataclasses.replace(self.run, canvas=canvas, draws=draws.keep(rows))
+        self._final = self._final[rows]
+        if state is not None:
+            times = None if state.times is None else state.times[rows]
+            t = state.t if times is None else float(times.max())
+            self.state = dataclasses.replace(state, tokens=state.tokens[rows], t=t, times=times)
 
     @torch.inference_mode()
     def _following(self) -> State | None:
@@ -187,6 +207,7 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     generator: torch.Generator | None = None,
     draws: str = EXACT,
     first_sample: int = 0,
+    top: int | None = None,
 ) -> Denoising:
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
@@ -196,7 +217,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
-    arithmetic, for comparisons.
+    arithmetic, for comparisons. top: frames say how probable the network found the tokens that became final, and
+    that many others (`Frame.top`); it costs the head at these positions once more, None costs nothing.
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
@@ -205,7 +227,9 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices)
+    if top is not None and top < 0:
+        raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
+    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices, top)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
