@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.report import ramp
-from unmask.report.replay.scripts import as_data, bundle, digest, fill
+from unmask.report.replay.scripts import as_data, bundle, digest, exported, fill
 from unmask.sampling.recording import Recording
 
 HERE = files("unmask.report.replay")
@@ -25,6 +25,11 @@ SUFFIXES = (".html", ".gif")
 def script() -> str:
     """The viewer's script."""
     return bundle(HERE, MODULES, name=VIEWER)
+
+
+def prelude() -> str:
+    """The line by which another script of the same page finds what the viewer exports."""
+    return f"const {{ {', '.join(exported(HERE, MODULES))} }} = {VIEWER};"
 
 
 @cache

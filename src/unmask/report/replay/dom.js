@@ -11,6 +11,10 @@ export function el(name, attributes = {}, ...children) {
   return node;
 }
 
-export const percent = (p) => (p === null ? "" : p >= 0.9995 ? "100 %" : p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
+export function percent(p) {
+  if (p > 0 && p < 0.001) return "< 0.1 %";
+  if (p < 1 && p > 0.999) return "> 99.9 %";
+  return `${Number((100 * p).toFixed(1))} %`;
+}
 
 export const shown = (text) => (text === "" ? "(part of a character)" : text.replace(/\n/g, "↵").replace(/^ | $/g, "·"));

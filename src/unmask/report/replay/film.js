@@ -48,8 +48,9 @@ export class Film {
     return k < 0 || k === Infinity ? null : 1 - this.frames[k].t;
   }
 
-  // How many tokens were written by frame k.
+  // How many tokens were written by frame k. `count` is how many there are in all where positions are not tokens.
   written(k) {
+    if (k === this.last && this.count) return this.count;
     let count = 0;
     for (let i = 0; i < this.tokens.length; i++) if (!this.tokens[i].given && this.settledAt(i) <= k) count++;
     return count;
@@ -62,8 +63,15 @@ export class Film {
     return seconds > 0 && count > 0 ? count / seconds : null;
   }
 
+  // What it says in the end: as the server has it, or as it stands.
   get text() {
-    return this.frames.length ? this.row(this.last).join("") : "";
+    return this.said ?? (this.frames.length ? this.row(this.last).join("").split(END, 1)[0] : "");
+  }
+
+  // Only the first `length` positions are needed.
+  cut(length) {
+    this.tokens.length = this.lastChange.length = length;
+    this.kept = { frame: -1, row: new Array(length).fill(null) };
   }
 
   asJSON() {

@@ -42,7 +42,7 @@ export class Player {
       event.preventDefault();
       timeline.toggle();
     });
-    this.where = el("output", { class: "where" });
+    this.where = el("span", { class: "where", "aria-hidden": "true" });
     const strip = el("span", { class: "strip", "aria-hidden": "true" });
     for (let i = 0; i < 16; i++) strip.append(el("i", { "data-stop": i }));
     const legend = el(
@@ -53,37 +53,38 @@ export class Player {
     this.bar = el("div", { class: "transport", role: "group", "aria-label": "Playback" }, this.toggle, this.slider, this.where, legend);
   }
 
-  // clock: films run on their own seconds, side by side; without it frame by frame. live: more frames come.
-  load(films, { clock = films.length > 1, live = false, names = films.map((film) => film.facts.model ?? "") } = {}) {
-    this.clock = clock;
-    this.panels.forEach((panel, i) => {
-      panel.film = films[i];
-      panel.name.textContent = names[i] ?? "";
-      panel.stage.load(films[i], { reserve: !live });
-    });
-    const times = this.#times();
-    this.timeline.load(times);
+  // One film a panel. live: more frames come. Films side by side run on one clock, one alone runs frame by frame.
+  load(films, { live = false } = {}) {
+    films.forEach((film, i) => this.set(i, film, { live }));
+    this.timeline.load(this.#times());
+  }
+
+  // The film of one panel; the others stay.
+  set(i, film, { live = false } = {}) {
+    const panel = this.panels[i];
+    this.live = live;
+    panel.film = film;
+    panel.name.textContent = film.facts.model ?? "";
+    panel.stage.load(film, { reserve: !live });
   }
 
   // More frames have come. done: they were the last ones.
   extend(done = false) {
     if (done) this.panels.forEach((panel) => panel.stage.reserve(true));
+    if (done) this.live = false;
     this.timeline.extend(this.#times());
   }
 
   #times() {
     const films = this.panels.map((panel) => panel.film);
-    if (!this.clock) {
-      this.frames = null;
-      return evenly(films[0].frames.length);
-    }
-    const { times, frames } = together(films);
-    this.frames = frames;
+    if (films.length === 1) return evenly(films[0].frames.length);
+    const { times, frames } = together(films.filter(Boolean));
+    this.frames = films.map((film) => (film ? frames.shift() : null));
     return times;
   }
 
   frame(panel) {
-    return this.frames ? this.frames[panel][this.timeline.index] ?? 0 : this.timeline.index;
+    return this.frames ? this.frames[panel]?.[this.timeline.index] ?? 0 : this.timeline.index;
   }
 
   #draw() {
@@ -103,11 +104,12 @@ export class Player {
   }
 
   #words() {
-    if (this.clock) return `${(this.timeline.times[this.timeline.index] / 1000).toFixed(2)} s`;
+    if (this.panels.length > 1) return `${(this.timeline.times[this.timeline.index] / 1000).toFixed(2)} s`;
     const { film } = this.panels[0];
     const frame = film?.frames[this.timeline.index];
     if (!frame) return "";
     const open = film.tokens.filter((token) => !token.given).length;
-    return `step ${frame.step} of ${film.frames[film.last].step}, ${film.written(this.timeline.index)} of ${open} tokens`;
+    const steps = this.live ? "" : ` of ${film.frames[film.last].step}`;
+    return `step ${frame.step}${steps}, ${film.written(this.timeline.index)} of ${open} tokens`;
   }
 }

@@ -8,27 +8,35 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
 
 _IMPORT = re.compile(r"^import [^\n]*\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|class|function)\s+(\w+))", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|class|function\*?)\s+(\w+))", re.MULTILINE)
 _PLACE = re.compile(r"%%([A-Z]+)%%")
 
 
-def bundle(folder: Traversable, modules: Iterable[str], *, name: str | None = None, after: str = "") -> str:
+def exported(folder: Traversable, modules: Iterable[str]) -> list[str]:
+    """What the modules export."""
+    return [name for module in modules for name in _EXPORT.findall(_read(folder, module))]
+
+
+def bundle(folder: Traversable, modules: Sequence[str], *, name: str | None = None, prelude: str = "") -> str:
     """The modules, in an order in which what is used stands first, as one script with a scope of its own.
 
-    name: what the script calls the object that holds what the modules export. after: a line to begin with.
+    name: what the script calls the object that holds what the modules export. prelude: what comes before them, such as
+    where they find what other scripts export.
     """
-    parts = [_IMPORT.sub("", folder.joinpath(f"{module}.js").read_text(encoding="utf-8")) for module in modules]
-    exported = [found for part in parts for found in _EXPORT.findall(part)]
-    body = "\n".join(_EXPORT.sub("", part) for part in parts)
-    body = f'"use strict";\n{after}\n{body}'
+    body = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(folder, module))) for module in modules)
+    body = f'"use strict";\n{prelude}\n{body}'
     if name is None:
         return f"(() => {{\n{body}}})();\n"
-    return f"const {name} = (() => {{\n{body}return {{ {', '.join(exported)} }};\n}})();\n"
+    return f"const {name} = (() => {{\n{body}return {{ {', '.join(exported(folder, modules))} }};\n}})();\n"
+
+
+def _read(folder: Traversable, module: str) -> str:
+    return folder.joinpath(f"{module}.js").read_text(encoding="utf-8")
 
 
 def digest(text: str) -> str:

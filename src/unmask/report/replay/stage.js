@@ -209,7 +209,7 @@ class Card {
       return el("li", { class: own ? "own" : null }, name, bar, el("span", { class: "p" }, percent(p)));
     });
     this.node.replaceChildren(
-      el("p", {}, head === null ? null : el("b", {}, head === END ? "end of text" : shown(head)), " ", el("span", {}, line)),
+      el("p", {}, head === null ? null : el("b", {}, head === END ? "end of text" : shown(head.trim() || head)), " ", el("span", {}, line)),
       ...(bars.length ? [el("ul", {}, ...bars)] : []),
     );
     this.node.hidden = false;
