@@ -20,7 +20,7 @@ def fold(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _philox(counter: list[Tensor], key: int) -> list[Tensor]:
+def _philox(counter: list[Tensor], key: int | Tensor) -> list[Tensor]:
     """Ten rounds of Philox4x32. counter: four int64 tensors of values below 2^32; returns four such."""
     a, b, c, d = counter
     k0, k1 = key & _LOW, (key >> 32) & _LOW
@@ -31,9 +31,10 @@ def _philox(counter: list[Tensor], key: int) -> list[Tensor]:
     return [a, b, c, d]
 
 
-def uniform(seed: int, *counters: Tensor | int, device: torch.device | str | None = None) -> Tensor:
+def uniform(seed: int | Tensor, *counters: Tensor | int, device: torch.device | str | None = None) -> Tensor:
     """Uniform numbers in [0, 1), one for each element of the broadcast counters (at most three, each below 2^32).
 
+    seed: 63 bits, or an int64 tensor of such on the counters' device, broadcast against them: rows with a seed each.
     float64 with 53 random bits; float32 with 24 where the device has no float64 (MPS).
     """
     if not 1 <= len(counters) <= 3:
