@@ -1,4 +1,4 @@
-"""A small server that keeps the contract of the page, over the embedded twins: real frames, real votes, one request at a time."""
+"""A small server that keeps the contract of the page, over the embedded twins: real frames, real votes."""
 
 import json
 import time

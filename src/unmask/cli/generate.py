@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unmask.cli.watch import Export, Wanted, Watch, watched
+
 if TYPE_CHECKING:
     import torch
 
     from unmask.model import LanguageModel
-    from unmask.sampling import Canvas
+    from unmask.sampling import Canvas, Sample
 
 SAMPLE_EXAMPLES = """Examples:
 
   unmask sample --steps 32 -n 2 --seed 1
 
   unmask sample --model ar-twin --top-p 0.95 --prompt "Fellow citizens," --json
+
+  unmask sample --watch --export run.gif
 
   unmask sample -n 10000 --batch-size auto --out samples.jsonl --seed 1
 
@@ -30,6 +34,8 @@ FILL_EXAMPLES = """Examples:
   unmask fill "Hi, my name is [MASK:12] and that's why I'm late."
 
   unmask fill "The state of the [MASK:4] is strong." -n 3 --steps 16 --top-p 0.9
+
+  unmask fill "The state of the [MASK:4] is strong." --watch --export replay.html
 """
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -101,6 +107,8 @@ def sample(
     profile: Annotated[
         bool, typer.Option("--profile", help="Say on stderr where the time goes, trials of batches too.")
     ] = False,
+    watch: Watch = False,
+    export: Export = None,
     as_json: Json = False,
 ) -> None:
     """Write text. Several samples are separated by a line of three dashes."""
@@ -109,6 +117,8 @@ def sample(
     from unmask.sampling import Canvas
 
     wanted = many.Wanted(number, out, batch_size, verifier, until, verifier_timeout, force, profile, as_json)
+    seen = Wanted(watch, export, number)
+    seen.check(out=out, batch_size=batch_size, verifier=verifier, until=until, profile=profile)
     ranks = wanted.ranks(device)
     lm = _load(model, device or ranks.device, dtype)
     size = lm.length if length is None else length
@@ -122,7 +132,7 @@ def sample(
         if wanted.kept:
             many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
         else:
-            made(_generate(lm, canvas, model, given | options, seed, number, as_json, wanted.batch))
+            made(_generate(lm, canvas, model, given | options, seed, number, as_json, seen, wanted.batch))
 
 
 def fill(
@@ -142,12 +152,16 @@ def fill(
     draws: DrawMode = "exact",
     device: Device = None,
     dtype: Dtype = "float32",
+    watch: Watch = False,
+    export: Export = None,
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is."""
     from unmask.errors import ConfigError
     from unmask.sampling import Canvas
 
+    seen = Wanted(watch, export, number)
+    seen.check()
     lm = _load(model, device, dtype)
     assert lm.tokenizer is not None
     canvas = Canvas.parse(template, lm.tokenizer, length=lm.length)
@@ -158,7 +172,7 @@ def fill(
             canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
-    _generate(lm, canvas, model, given | options, seed, number, as_json)
+    _generate(lm, canvas, model, given | options, seed, number, as_json, seen)
 
 
 def _steps(
@@ -211,32 +225,44 @@ def _generate(
     seed: int | None,
     number: int,
     as_json: bool,
+    seen: Wanted,
     batch: Callable[["LanguageModel", "Canvas", dict[str, Any]], int] | None = None,
 ) -> int:
-    """Sample and print, batch by batch, with a progress bar. How many samples were made."""
+    """Sample and print, batch by batch, with a progress bar, or watched one by one. How many samples were made."""
     from unmask.cli.show import progress
+    from unmask.model import AutoregressiveLM
     from unmask.random import fold
     from unmask.sampling import sample as draw
     from unmask.sampling.batching import many
 
     seed = fold("seed", time.time_ns()) if seed is None else seed
+    seen.check_model(lm, name)
+    if seen and not isinstance(lm, AutoregressiveLM):
+        for i, result in enumerate(watched(lm, canvas, name, options, seed, seen)):
+            _print(lm, result, name, i, seed, as_json)
+        return number
     size = min(BATCH, number) if batch is None else batch(lm, canvas, options)
     for first in range(0, number, size):
         rows = many(canvas, min(size, number - first))
         with progress("sampling" if size >= number else f"samples {first} to {first + rows.batch - 1}") as update:
             result = draw(lm, rows, seed=seed, first_sample=first, progress=update, **options)
-        for notice in result.notices if first == 0 else ():
-            print(f"note: {notice}", file=sys.stderr)
-        assert lm.tokenizer is not None
-        for i, tokens in enumerate(result.tokens.tolist(), first):
-            text = lm.tokenizer.decode(tokens)
-            if as_json:
-                facts = {
-                    "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
-                    "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
-                    "seconds": round(result.seconds, 4),
-                }  # fmt: skip
-                print(json.dumps(facts))
-            else:
-                print(("---\n" if i else "") + text)
+        _print(lm, result, name, first, seed, as_json)
     return number
+
+
+def _print(lm: "LanguageModel", result: "Sample", name: str, first: int, seed: int, as_json: bool) -> None:
+    """The samples first, first + 1, … on stdout; what is to be said of them, once, on stderr."""
+    for notice in result.notices if first == 0 else ():
+        print(f"note: {notice}", file=sys.stderr)
+    assert lm.tokenizer is not None
+    for i, tokens in enumerate(result.tokens.tolist(), first):
+        text = lm.tokenizer.decode(tokens)
+        if as_json:
+            facts = {
+                "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
+                "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
+                "seconds": round(result.seconds, 4),
+            }  # fmt: skip
+            print(json.dumps(facts))
+        else:
+            print(("---\n" if i else "") + text)

@@ -63,9 +63,11 @@ export class Film {
     return seconds > 0 && count > 0 ? count / seconds : null;
   }
 
-  // What it says in the end: as the server has it, or as it stands.
+  // What it says in the end, up to the end of text.
   get text() {
-    return this.said ?? (this.frames.length ? this.row(this.last).join("").split(END, 1)[0] : "");
+    const row = this.frames.length ? this.row(this.last) : [];
+    const end = row.findIndex((text, i) => text === END && !this.tokens[i].given);
+    return (end < 0 ? row : row.slice(0, end)).join("");
   }
 
   // Only the first `length` positions are needed.

@@ -1,7 +1,7 @@
 """The page that `unmask serve` shows at /: one HTML document that may run its own script and ask its own server only.
 
-It is made of the modules beside this file and of the viewer of `unmask.report.replay`, so that the page, a replay that it
-saves and one that the command line exports show a run with the same code.
+It is made of the modules beside this file and of the viewer of `unmask.report.replay`, so that the page, a replay that
+it saves and one that the command line exports show a run with the same code.
 """
 
 from functools import cache

@@ -31,9 +31,6 @@ async function infill(model, ask, { signal, onframe, arrival }) {
       film ??= new Film({ facts, tokens: event.tokens.map(({ given }) => ({ given, committed_at: null, p: null, alternatives: [] })) });
       addFrame(film, event, arrival ? (performance.now() - began) / 1000 : event.seconds);
       onframe(film);
-    } else if (event.object === "infill.done") {
-      film.said = event.text;
-      if (event.seed !== undefined) film.facts.seed = event.seed;
     }
   }
   return film;
@@ -59,7 +56,7 @@ async function complete(model, ask, { signal, onframe }) {
   const [prompt] = ask.text.split(GAP, 1);
   const length = GAP.test(ask.text) ? gapLength(ask.text) : ask.length;
   const { temperature, top_p, seed } = ask;
-  const body = { model: model.id, prompt, max_tokens: length, temperature, top_p, seed, stream: true };
+  const body = { model: model.id, prompt, max_tokens: length, temperature, top_p, seed, stream: true, stream_options: { include_usage: true } };
   const tokens = Array.from({ length: length + 1 }, (_, i) => ({ given: i === 0, committed_at: null, p: null, alternatives: [] }));
   const film = new Film({ facts: { model: model.id, temperature, top_p, seed }, tokens });
   film.add({ step: 0, t: 1, nfe: 0, seconds: 0, changes: [[0, prompt]] });
