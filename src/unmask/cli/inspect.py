@@ -61,6 +61,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         "figures": "matplotlib",
         "datasets": "datasets",
         "tensorboard": "tensorboard",
+        "serve": "fastapi",
     }.items():
         have = importlib.util.find_spec(package) is not None
         facts[f"extra {extra}"] = "yes" if have else f"no (pip install 'unmask[{extra}]')"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli import assets, compare, evaluate, generate, inspect, report, train
+from unmask.cli import assets, compare, evaluate, generate, inspect, report, serve, train
 
 app = typer.Typer(
     name="unmask",
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 app.command("sample", epilog=generate.SAMPLE_EXAMPLES)(generate.sample)
 app.command("fill", epilog=generate.FILL_EXAMPLES)(generate.fill)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
