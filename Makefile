@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow test-gpu check format bench bench-gpu report wheel lock clean
+.PHONY: help install demo test test-slow test-gpu screenshots check format bench bench-gpu report wheel lock clean
 
 help:
 	@echo "make demo       samples, fills, scores: report/index.html, from the embedded models"
 	@echo "make test       the tests (under 5 minutes);  make test-slow  kill, two-process and command-line tests"
 	@echo "make check      ruff, mypy --strict, import-linter;  make format  fix what ruff can"
 	@echo "make bench      measure, write benchmarks/results and docs/results.md;  make bench-gpu  figure 1 at full size"
+	@echo "make screenshots  the pictures of the page in docs/images (needs chromium, as make test-slow does)"
 	@echo "make install    the environment in $(VENV) and nothing more;  make wheel  dist/*.whl"
 
 install: $(VENV)/.ready
@@ -39,6 +40,9 @@ test-slow: install
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
+
+screenshots: install
+	cd tests && ../$(BIN)/python -m serve.screenshots
 
 check: install
 	$(BIN)/ruff check src tests benchmarks examples

@@ -7,8 +7,8 @@ import { evenly, Timeline, together } from "./timeline.js";
 const speed = (rate) => (rate === null ? "" : `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
 
 // What a film says of itself: "sedd-twin, tweedie, 16 steps".
-export function caption({ facts }) {
-  const words = [facts.model, facts.rule, facts.steps && `${facts.steps} steps`];
+export function caption({ facts, frames }) {
+  const words = [facts.model, facts.rule, `${frames.at(-1).step} steps`];
   for (const [name, key, plain] of [["temperature", "temperature", 1], ["top-p", "top_p", 1]]) {
     if (facts[key] !== undefined && facts[key] !== null && facts[key] !== plain) words.push(`${name} ${facts[key]}`);
   }
@@ -36,7 +36,11 @@ export class Player {
     const { timeline } = this;
     this.toggle = el("button", { type: "button", class: "play", "aria-label": "Play", onclick: () => timeline.toggle() });
     this.slider = el("input", { type: "range", min: 0, max: 0, value: 0, step: 1, "aria-label": "Frame" });
-    this.slider.addEventListener("input", () => timeline.seek(Number(this.slider.value)));
+    this.slider.addEventListener("input", () => {
+      const { value } = this.slider;
+      timeline.pause();
+      timeline.seek(Number(value));
+    });
     this.slider.addEventListener("keydown", (event) => {
       if (event.key !== " ") return;
       event.preventDefault();

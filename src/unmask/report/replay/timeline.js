@@ -30,7 +30,6 @@ export class Timeline extends EventTarget {
   seek(index) {
     const before = this.index;
     this.index = Math.min(Math.max(index, 0), this.last);
-    if (this.playing) this.#begin();
     if (before !== this.index) this.#tell();
   }
 

@@ -56,17 +56,16 @@ export class Blind {
     this.choices.remove();
     const said = winner === "tie" ? "You found neither better." : `You chose ${this.sides[winner].model.id}.`;
     const names = new Set([left.model.id, right.model.id]);
-    const pair = (await this.standing())?.find(({ models }) => models.every((name) => names.has(name)));
+    const pair = (await this.standing())?.find(({ a, b }) => names.has(a) && names.has(b));
     this.result.replaceChildren(el("p", {}, said), ...(pair ? standing(pair) : []));
     this.say(this.result.textContent);
   }
 }
 
 // How a pair of models stands: a sentence, and the rate with its interval as a bar.
-function standing({ models: [a, b], wins: [won, lost], ties, rate, interval }) {
-  const votes = won + lost + ties;
+function standing({ a, b, a_wins: won, b_wins: lost, ties, votes, win_rate: rate, interval }) {
   const counts = `Of ${votes} ${votes === 1 ? "vote" : "votes"}, ${a} has ${won}, ${b} has ${lost}, ${ties} for neither.`;
-  if (rate === null || rate === undefined) return [el("p", {}, counts)];
+  if (rate === null) return [el("p", {}, counts)];
   const [low, high] = interval;
   const bar = el("div", { class: "interval", "aria-hidden": "true" }, el("i", { class: "range" }), el("i", { class: "point" }));
   for (const [name, value] of [["--low", low], ["--high", high], ["--rate", rate]]) bar.style.setProperty(name, value);

@@ -3,9 +3,9 @@
 import { el } from "../../report/replay/dom.js";
 import { Film, word } from "../../report/replay/film.js";
 import { Player } from "../../report/replay/player.js";
-import { get } from "./wire.js";
+import { get, setKey } from "./wire.js";
 import { template, GAP, withGap, write } from "./runs.js";
-import { asked, insertGap, Settings } from "./settings.js";
+import { insertGap, Settings } from "./settings.js";
 import { savePicture, saveReplay } from "./files.js";
 import { Blind } from "./blind.js";
 
@@ -101,9 +101,8 @@ async function writeOne(ask, signal, model = settings.model) {
 }
 
 function submit() {
-  const values = settings.read();
-  if (!values) return;
-  const ask = asked(values);
+  const ask = settings.read();
+  if (!ask) return;
   if (mode() === "write") {
     history = [];
     begin((signal) => writeOne(ask, signal));
@@ -144,7 +143,7 @@ function redraw() {
   const film = players.write.panels[0].film;
   const model = settings.models.get(film.facts.model);
   if (!values) return;
-  const ask = asked({ ...values, text: template(film, chosen), seed: ((film.facts.seed ?? 0) + 1) % 2 ** 31 });
+  const ask = { ...values, text: template(film, chosen), seed: ((film.facts.seed ?? 0) + 1) % 2 ** 31 };
   history.push(film);
   begin((signal) => writeOne(ask, signal, model));
 }
@@ -239,14 +238,26 @@ async function start() {
   on("png", () => savePicture(players[mode()]));
   on("replay", () => saveReplay(players[mode()]));
   document.querySelectorAll('[name="mode"]').forEach((radio) => radio.addEventListener("change", () => setMode(radio.value)));
+  $("lock").addEventListener("submit", (event) => {
+    event.preventDefault();
+    setKey($("lock").elements.key.value);
+    open();
+  });
   setMode("write");
+  await open();
+}
+
+// What the server has; where it wants its key, that is asked for.
+async function open() {
+  $("error").hidden = true;
   try {
-    const { data } = await get("/v1/models");
-    if (!data.length) throw new Error("This server has no model.");
-    settings = new Settings(form, data);
+    settings = new Settings(form, (await get("/v1/models")).data);
     form.elements.controls.disabled = false;
+    $("lock").hidden = true;
   } catch (error) {
-    fail(error);
+    $("lock").hidden = error.status !== 401;
+    if (error.status !== 401 || $("lock").elements.key.value) fail(error);
+    else $("lock").elements.key.focus();
   }
 }
 

@@ -55,11 +55,6 @@ export class Settings {
   }
 }
 
-// Adaptive rules take no steps.
-const ADAPTIVE = new Set(["first-hitting", "threshold", "entropy-bounded"]);
-
-export const asked = (values) => (ADAPTIVE.has(values.rule) ? { ...values, steps: null } : values);
-
 // A gap where the cursor is.
 export function insertGap(area, length = 8) {
   const { selectionStart: start, selectionEnd: end, value } = area;

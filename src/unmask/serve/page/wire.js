@@ -7,9 +7,14 @@ export class Refused extends Error {
   }
 }
 
+let key = null; // of a server that wants one; kept nowhere else
+
+export const setKey = (given) => (key = given);
+
 async function answer(path, body, signal) {
-  const options = body === undefined ? {} : {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
+  const options = body === undefined ? { headers } : {
+    method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body),
   };
   let response;
   try {
