@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow test-gpu screenshots check format bench bench-gpu report wheel lock clean
+.PHONY: help install demo test test-slow test-gpu screenshots check format bench bench-gpu docs report wheel lock clean
 
 help:
 	@echo "make demo       samples, fills, scores: report/index.html, from the embedded models"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      ruff, mypy --strict, import-linter;  make format  fix what ruff can"
 	@echo "make bench      measure, write benchmarks/results and docs/results.md;  make bench-gpu  figure 1 at full size"
 	@echo "make screenshots  the pictures of the page in docs/images (needs chromium, as make test-slow does)"
+	@echo "make docs       the documentation as a site in build/site, every link checked"
 	@echo "make install    the environment in $(VENV) and nothing more;  make wheel  dist/*.whl"
 
 install: $(VENV)/.ready
@@ -59,6 +60,9 @@ bench: install
 
 bench-gpu: install
 	$(BIN)/python benchmarks/run.py figure1_gpu
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 wheel: install
 	rm -rf dist

@@ -134,7 +134,8 @@ class DiffusionLM(WithWeights):
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """Run the body once on xt [B, L] at times t, [B] or [B, L]."""
-        hidden = self.net.hidden(xt, self.condition(t))
+        alike = t.ndim == 1 and t.stride(0) == 0  # one time, expanded: the body computes its modulation once
+        hidden = self.net.hidden(xt, self.condition(t[:1] if alike else t))
         return Prediction(self, hidden, xt, t if t.ndim == 2 else t[:, None].expand(xt.shape))
 
     def log_p0(self, xt: Tensor, t: Tensor, *, at: Tensor | None = None) -> Tensor:

@@ -132,6 +132,13 @@ def test_one_evaluation_cannot_tell_its_noise():
     assert float(row_variances(draws, ESTIMATORS["stratified"])) == 1.0  # (3 - 1)^2 / 2 / 2
 
 
+def test_narrow_strata_come_first_and_share_out_all():
+    edges = ESTIMATORS["mask-count"].edges(4)
+    assert (16 * edges).tolist() == [0, 1, 4, 9, 16]
+    draws = torch.tensor([[1.0, 3.0, 5.0, 7.0]]).double() / 4  # K times the width times one value, 1
+    assert float(draws.mean()) == 1.0 and float(row_variances(draws, ESTIMATORS["mask-count"])) == 0.0
+
+
 # --- errors
 
 

@@ -5,7 +5,7 @@ import torch
 
 from unmask.errors import ConfigError
 from unmask.nn.starts import look_around
-from unmask.nn.transformer import Transformer, TransformerConfig, modulate, rotate
+from unmask.nn.transformer import Transformer, TransformerConfig, rotate
 
 CONFIG = TransformerConfig(50, 50, width=256, depth=3, heads=4, length=64, cond_dim=16)
 
@@ -16,10 +16,10 @@ def attention(net: Transformer, index: int) -> torch.Tensor:
     block = net.blocks[index]
     condition = torch.nn.functional.silu(net.sigma_map(torch.ones(8)))[:, None]
     shift, scale = block.adaLN_modulation(condition).chunk(6, -1)[:2]
-    qkv = block.attn_qkv(modulate(block.norm1(net.vocab_embed(x)), shift, scale))
-    q, k, _ = qkv.view(8, 64, 3, 4, 64).permute(2, 0, 3, 1, 4)
-    cos, sin = net.rotary_emb(0, 64, torch.float32)
-    weights = torch.softmax(rotate(q, cos, sin) @ rotate(k, cos, sin).mT / 8, -1).mean(0)
+    qkv = block.attn_qkv(block.norm1.modulated(net.vocab_embed(x), shift, scale, torch.float32))
+    turned = rotate(qkv.view(8, 64, 12, 64)[:, :, :8], *net.rotary_emb(0, 64, torch.float32))
+    q, k = turned.transpose(1, 2).chunk(2, 1)
+    weights = torch.softmax(q @ k.mT / 8, -1).mean(0)
     return torch.stack([weights.diagonal(o, 1, 2)[:, 10:40].mean(-1) for o in range(-8, 9)], -1)
 
 

@@ -126,6 +126,12 @@ def test_a_condition_for_each_position_that_is_constant_is_one_for_the_row(make_
     assert (net(tokens, row.flip(0)) - by_row).abs()[[0, 2]].max() > 0.1
 
 
+def test_one_condition_for_all_rows_is_that_of_each(make_net, tokens):
+    net = make_net(cond_dim=8)
+    one = torch.full((1,), 0.7, dtype=torch.float64)
+    torch.testing.assert_close(net(tokens, one), net(tokens, one.repeat(len(tokens))), rtol=1e-12, atol=1e-12)
+
+
 def test_a_condition_of_one_position_acts_there(make_net, tokens):
     net = make_net(cond_dim=8, block_size=1)
     cond = torch.full((3, 12), 0.5, dtype=torch.float64)

@@ -97,8 +97,57 @@ def test_rows_of_a_law_are_drawn_in_parts_alike(monkeypatch: pytest.MonkeyPatch)
     for model in MODELS.values():
         whole = sample(model, canvas, steps=4, seed=2).tokens
         with monkeypatch.context() as patch:
-            patch.setattr("unmask.sampling.rules.ELEMENTS", 40)
+            patch.setattr("unmask.sampling.rules.BYTES", 320)
             assert torch.equal(sample(model, canvas, steps=4, seed=2).tokens, whole)
+
+
+def test_evaluations_of_a_row_are_the_moves_that_unmask_some_of_it() -> None:
+    """T steps on an even grid: each position unmasks in any of them alike, so T (1 - (1 - 1/T)^L) are not empty."""
+    model, length, rows = MODELS["x0-absorbing"], 12, 3000
+    for steps in (3, 20, 200):
+        nfe = sample(model, Canvas.blank(length, batch=rows), steps=steps, rule="ancestral", seed=4).row_nfe
+        assert nfe is not None and nfe.shape == (rows,) and int(nfe.max()) <= min(length, steps)
+        mean, error = float(nfe.double().mean()), float(nfe.double().std()) / rows**0.5
+        assert abs(mean - steps * (1 - (1 - 1 / steps) ** length)) < 4 * error + 1e-9
+
+
+@pytest.mark.parametrize("rule", ["ancestral", "tweedie", "euler", "first-hitting", "confidence", "threshold"])
+def test_the_network_sees_only_rows_that_need_it_and_says_the_same(rule: str) -> None:
+    """Rows with one to twelve open positions, each by itself and all together."""
+    frozen = torch.arange(12) >= torch.tensor([[1], [12], [4], [7]])
+    canvas = Canvas(torch.full((4, 12), 3), frozen)
+    options = {} if rule in ("first-hitting", "threshold") else {"steps": 30}
+    for name in ("raw-absorbing", "x0-absorbing"):
+        model = Counting(MODELS[name].to(dtype=torch.float64))
+        made = sample(model, canvas, rule=rule, seed=3, **options)
+        assert made.row_nfe is not None and model.rows == int(made.row_nfe.sum()) <= 4 * made.nfe
+        if rule not in ("tweedie", "euler"):  # raw scores are asked in every step as long as a mask is left
+            assert bool((made.row_nfe <= canvas.length - frozen.sum(1)).all())
+        for i in range(4):
+            alone = sample(model, Canvas(canvas.tokens[i : i + 1], frozen[i : i + 1]), rule=rule, seed=3,
+                           first_sample=i, **options)  # fmt: skip
+            assert torch.equal(alone.tokens[0], made.tokens[i]) and alone.nfe == int(made.row_nfe[i])
+        MODELS[name].to(dtype=torch.float32)
+
+
+def test_rows_whose_draws_depend_on_the_batch_are_all_run() -> None:
+    canvas = Canvas(torch.full((2, 12), 3), torch.arange(12) >= torch.tensor([[1], [12]]))
+    for options in ({"generator": torch.Generator().manual_seed(0)}, {"seed": 0, "draws": "float32-race"}):
+        model = Counting(MODELS["x0-absorbing"])
+        made = sample(model, canvas, rule="ancestral", steps=12, **options)
+        assert model.rows == 2 * made.nfe and made.row_nfe is not None and made.row_nfe.tolist() == [made.nfe] * 2
+
+
+class Counting:
+    """A model that counts the rows it is asked about."""
+
+    def __init__(self, model: DiffusionLM) -> None:
+        self.model, self.rows = model, 0
+        self.process, self.parametrization, self.length = model.process, model.parametrization, model.length
+
+    def predict(self, xt: torch.Tensor, t: torch.Tensor) -> object:
+        self.rows += len(xt)
+        return self.model.predict(xt, t)
 
 
 def test_seeds_and_generators() -> None:

@@ -37,9 +37,14 @@ def _print_tree(values: dict[str, Any], indent: str = "") -> None:
             print(f"{indent}{key:<22} {value:,}" if type(value) is int else f"{indent}{key:<22} {value}")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
-    """Check this machine: versions, devices, extras, cache, embedded models. Exit 1 if something is broken."""
-    import importlib.util
+def doctor(
+    hub: Annotated[bool, typer.Option("--hub", help="Also connect to the model hub.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check this machine: versions, devices, speed of dtypes, compiler, extras, cache, embedded models.
+
+    Exit 1 if something is broken.
+    """
     import os
     import platform
 
@@ -49,22 +54,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     from unmask.assets import cache_folder
     from unmask.compat import EMBEDDED, load
     from unmask.errors import UnmaskError
+    from unmask.recipes import machine
 
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     facts: dict[str, Any] = {
         "unmask": unmask.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "accelerator": str(accelerator) if accelerator else "none (CPU)", "threads": torch.get_num_threads(),
-        "cache": str(cache_folder()),
+        "cache": str(cache_folder()), **machine.facts(hub=hub),
     }  # fmt: skip
     problems = []
-    for extra, package in {
-        "figures": "matplotlib",
-        "datasets": "datasets",
-        "tensorboard": "tensorboard",
-        "serve": "fastapi",
-    }.items():
-        have = importlib.util.find_spec(package) is not None
-        facts[f"extra {extra}"] = "yes" if have else f"no (pip install 'unmask[{extra}]')"
     for name in EMBEDDED:
         try:
             facts[f"model {name}"] = f"{load(name).net.num_parameters:,} parameters"

@@ -62,23 +62,18 @@ def _carry_over(process: Process, log_p0: Tensor, xt: Tensor) -> Tensor:
     if not process.commits:
         return log_p0
     masked = process.is_mask(xt)
+    if bool(masked.all()):  # what samplers ask for: nothing of [N, V] is written again
+        return log_p0
     seen = torch.where(masked, 0, xt)[..., None]
     one_hot = torch.full_like(log_p0, -math.inf).scatter_(-1, seen, 0.0)
     return torch.where(masked[..., None], log_p0, one_hot)
 
 
-def _log_sum(columns: Tensor, skip: Tensor | None, chunk: int) -> Tensor:
-    """logsumexp over the last axis, without the column skip [...], a chunk upcast at a time: [...]."""
+def _log_sum(columns: Tensor, chunk: int) -> Tensor:
+    """logsumexp over the last axis, a chunk upcast at a time: [...]."""
     total = None
     for start in range(0, columns.shape[-1], chunk):
-        part = upcast(columns[..., start : start + chunk])
-        if skip is not None:
-            width = part.shape[-1]
-            local = skip[..., None] - start
-            inside = (local >= 0) & (local < width)
-            at = local.clamp(0, width - 1)
-            part = part.scatter(-1, at, torch.where(inside, -math.inf, part.gather(-1, at)))
-        term = torch.logsumexp(part, -1)
+        term = torch.logsumexp(upcast(columns[..., start : start + chunk]), -1)
         total = term if total is None else torch.logaddexp(total, term)
     assert total is not None
     return total
@@ -134,7 +129,8 @@ class RawScore:
 
     def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int = 8192) -> Tensor:
         """log of the sum over y != xt of the scores: [N]. Reads the logits a chunk of columns at a time."""
-        total = _log_sum(_columns(logits, process.num_states), xt, chunk)
+        others = _columns(logits, process.num_states).scatter(-1, xt[..., None], -math.inf)
+        total = _log_sum(others, chunk)
         return total - self._shift(process, t, total[..., None]) if self.scale_by_sigma else total
 
 

@@ -10,7 +10,9 @@ All estimate the same thing for each row, the mean over t uniform on [t_min, 1] 
 - mask-count: absorbing noise only. K exact counts of masked positions, stratified over 1..n, the noise level by the
   law that it has given the count (`unmask.evaluation.counts` derives it), and within a row the masks of the K
   evaluations taken from one random order of the positions, one after the other: each by itself is a uniformly random
-  set, together they cover the row evenly.
+  set, together they cover the row evenly. Strata are narrow where few positions are masked: a mean over k positions has
+  a variance of about 1/k - 1/n times that of a position, which is least in sum with strata of equal parts of its
+  square root (Neyman's allocation), close to a width that grows in proportion to the stratum's number.
 """
 
 import dataclasses
@@ -51,10 +53,21 @@ class Plan:
 Draws = Callable[[DiffusionLM, Tensor, Tensor, Plan], Tensor]
 
 
+def even_edges(count: int) -> Tensor:
+    """Strata of one width: [K + 1] from 0 to 1."""
+    return torch.arange(count + 1, dtype=torch.float64) / count
+
+
+def narrow_first_edges(count: int) -> Tensor:
+    """Strata of widths 1, 3, 5, …: [K + 1] from 0 to 1."""
+    return even_edges(count).square()
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimator:
     """draws(model, x0 [B, L], scored [B, L] bool, plan): [B, K] float64 whose mean over K is the estimate of a row.
 
+    edges(K): where strata begin and end, [K + 1] from 0 to 1; draw k is K times its width times what it finds.
     between: how the K draws of a row hang together. "strata": each has its own part of the range, rows are
     independent. "alike": independent, as are rows. "passes": draw k of all rows is one pass, passes are independent,
     the rows of a pass are not. absorbing: only for absorbing noise.
@@ -63,6 +76,7 @@ class Estimator:
     draws: Draws
     between: Literal["strata", "alike", "passes"]
     absorbing: bool = False
+    edges: Callable[[int], Tensor] = even_edges
 
 
 def _noised(model: DiffusionLM, x0: Tensor, scored: Tensor, plan: Plan, k: int, t: Tensor) -> Tensor:
@@ -101,7 +115,9 @@ def _mask_count(model: DiffusionLM, x0: Tensor, scored: Tensor, plan: Plan) -> T
     ends = schedule.one_minus_alpha(torch.tensor([plan.t_min, 1.0], dtype=torch.float64))
     low, high = float(ends[0]), float(ends[1])
     stratum, n = torch.arange(plan.times, device=x0.device), scored.sum(1)
-    u = (stratum + plan.uniforms("count", stratum)) / plan.times
+    edges = narrow_first_edges(plan.times).to(x0.device)
+    width = edges.diff()
+    u = edges[:-1] + width * plan.uniforms("count", stratum)
     count, level = (
         found.to(x0.device)
         for found in counts_and_levels(n.cpu(), u.cpu(), plan.uniforms("level", stratum).cpu(), low, high)
@@ -113,7 +129,7 @@ def _mask_count(model: DiffusionLM, x0: Tensor, scored: Tensor, plan: Plan) -> T
         at = scored & ((place - start[:, k, None]) % n[:, None] < count[:, k, None])
         xt = torch.where(at, model.process.num_states - 1, x0)
         made.append(bracket_per_token(model, x0, xt, times[:, k], at).sum(1) / count[:, k])
-    return torch.stack(made, 1) * (high - low) / (1 - plan.t_min)
+    return torch.stack(made, 1) * plan.times * width * (high - low) / (1 - plan.t_min)
 
 
 def _places(scored: Tensor, plan: Plan) -> Tensor:
@@ -127,7 +143,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "stratified": Estimator(_stratified, "strata"),
     "independent": Estimator(_independent, "alike"),
     "low-discrepancy": Estimator(_low_discrepancy, "passes"),
-    "mask-count": Estimator(_mask_count, "strata", absorbing=True),
+    "mask-count": Estimator(_mask_count, "strata", absorbing=True, edges=narrow_first_edges),
 }
 
 
@@ -152,8 +168,8 @@ def diffusion_term(model: DiffusionLM, x0: Tensor, index: Tensor, times: int, se
 def row_variances(draws: Tensor, kind: Estimator) -> Tensor:
     """Variance of the mean over K of each row, [N], from draws [N, K]; not a number where K is 1.
 
-    Unbiased for independent draws. Strata have one draw each, so that neighbours are compared (collapsed strata:
-    Cochran 1977, section 5A.12): what they differ in the mean is counted as noise, and the value is too large
+    Unbiased for independent draws. Strata have one draw each, so that each is compared with its neighbours (collapsed
+    strata: Cochran 1977, section 5A.12): what they differ in the mean is counted as noise, and the value is too large
     rather than too small.
     """
     count = draws.shape[1]
@@ -161,8 +177,10 @@ def row_variances(draws: Tensor, kind: Estimator) -> Tensor:
         return torch.full((len(draws),), math.nan, dtype=torch.float64)
     if kind.between != "strata":
         return draws.var(1) / count
-    gaps = (draws[:, 1:] - draws[:, :-1]).square().sum(1) / (2 * (count - 1))
-    return gaps / count
+    width = kind.edges(count).diff().to(draws.device)
+    gaps = (draws / (count * width)).diff(dim=1).square() / 2
+    around = (torch.cat([gaps[:, :1], gaps], 1) + torch.cat([gaps, gaps[:, -1:]], 1)) / 2
+    return (width.square() * around).sum(1)
 
 
 def mean_variance(draws: Tensor, weights: Tensor, kind: Estimator) -> float:

@@ -67,14 +67,9 @@ def attention_mask(start: int, end: int, block_size: int | None, device: torch.d
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021), in halves as GPT-NeoX. x: [B, H, L, d]; cos, sin: [L, d / 2]."""
+    """Rotary positions (Su et al. 2021), in halves as GPT-NeoX. x: [B, L, H, d]; cos, sin: [L, 1, d / 2]."""
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: x (1 + scale) + shift (Peebles and Xie 2023). x: [B, L, D]; shift, scale: [B, 1 or L, D]."""
-    return torch.addcmul(shift, x, 1 + scale)
+    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], -1)
 
 
 class LayerNorm(nn.Module):
@@ -92,6 +87,16 @@ class LayerNorm(nn.Module):
         x = x if x.dtype == torch.float64 else x.float()
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, 1e-5)
+
+    def modulated(self, x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """adaLN: norm(x) (1 + scale) + shift (Peebles and Xie 2023), in dtype. shift, scale: [1 or B, 1 or L, D].
+
+        Where all rows are at one noise level, scale and shift are a weight and a bias of the norm's own kernel.
+        """
+        if shift.shape[:2] == (1, 1) and x.dtype == shift.dtype == self.weight.dtype:
+            weight, bias = self.weight * (1 + scale[0, 0]), shift[0, 0]
+            return F.layer_norm(x, self.weight.shape, weight, bias, 1e-5).to(dtype)
+        return torch.addcmul(shift, self(x).to(dtype), 1 + scale)
 
 
 class Embedding(nn.Module):
@@ -143,10 +148,10 @@ class Rotary(nn.Module):
         return self
 
     def forward(self, start: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions start to end, [end - start, d / 2]."""
+        """Cosines and sines of positions start to end, [end - start, 1, d / 2]; float64 for it, else float32."""
         wide = dtype if dtype == torch.float64 else torch.float32
         position = torch.arange(start, end, device=self.inv_freq.device, dtype=wide)
-        angle = position[:, None] * self.inv_freq.to(wide)
+        angle = (position[:, None] * self.inv_freq.to(wide))[:, None, :]
         return angle.cos(), angle.sin()
 
 
@@ -154,12 +159,19 @@ class Rotary(nn.Module):
 class Pass:
     """What one forward pass shares among its blocks."""
 
-    cond: Tensor | None  # [B, 1 or L, C], after SiLU
+    cond: Tensor | None  # [1 or B, 1 or L, C], after SiLU
     rotary: tuple[Tensor, Tensor] | None
     mask: Tensor | None
     causal: bool  # the mask is the plain causal one, which SDPA knows by name
     cache: KVCache | None
     dropout_keys: list[int] | None
+
+    def rotary_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines in a dtype, rounded once a pass."""
+        assert self.rotary is not None
+        if self.rotary[0].dtype != dtype:
+            self.rotary = self.rotary[0].to(dtype), self.rotary[1].to(dtype)
+        return self.rotary
 
 
 class Block(nn.Module):
@@ -179,10 +191,10 @@ class Block(nn.Module):
     def attend(self, h: Tensor, shared: Pass) -> Tensor:
         """[B, L, D] to [B, L, D]."""
         B, L, D = h.shape
-        q, k, v = self.attn_qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [B, H, L, d]
+        qk, v = self.attn_qkv(h).view(B, L, 3 * self.heads, -1).split((2 * self.heads, self.heads), 2)
         if shared.rotary is not None:
-            cos, sin = (z.to(q.dtype) for z in shared.rotary)
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            qk = rotate(qk, *shared.rotary_in(qk.dtype))
+        q, k, v = (x.transpose(1, 2) for x in (*qk.chunk(2, 2), v))  # each [B, H, L, d]
         if shared.cache is not None:
             k, v = shared.cache.extend(self.index, k, v)
             k, v = k.to(q.dtype), v.to(q.dtype)
@@ -205,9 +217,9 @@ class Block(nn.Module):
             x = x + self.drop(self.attend(self.norm1(x).to(dtype), shared), shared, 0)
             return x + self.drop(self.mlp(self.norm2(x).to(dtype)), shared, 1)
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(shared.cond).chunk(6, -1)
-        h = modulate(self.norm1(x).to(dtype), shift1, scale1)
+        h = self.norm1.modulated(x, shift1, scale1, dtype)
         x = torch.addcmul(x, gate1, self.drop(self.attend(h, shared), shared, 0))
-        h = modulate(self.norm2(x).to(dtype), shift2, scale2)
+        h = self.norm2.modulated(x, shift2, scale2, dtype)
         return torch.addcmul(x, gate2, self.drop(self.mlp(h), shared, 1))
 
 
@@ -274,7 +286,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states [B, L, D] of tokens x [B, L] int64, ready for `head`.
 
-        cond: [B] or [B, L], the number that adaLN reads. cache: tokens follow what it holds, and see it;
+        cond: [1], [B] or [B, L], the number that adaLN reads. cache: tokens follow what it holds, and see it;
         `commit` makes them part of it. Raises ConfigError beyond the context length.
         """
         start = cache.length if cache is not None else 0
@@ -289,11 +301,11 @@ class Transformer(nn.Module):
             h = block(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
-        h = self.output_layer.norm_final(h)
-        if self.output_layer.adaLN_modulation is not None:
-            shift, scale = self.output_layer.adaLN_modulation(shared.cond).chunk(2, -1)
-            h = modulate(h.to(shift.dtype), shift, scale)
-        return h
+        norm, modulation = self.output_layer.norm_final, self.output_layer.adaLN_modulation
+        if modulation is None:
+            return norm(h)
+        shift, scale = modulation(shared.cond).chunk(2, -1)
+        return norm.modulated(h, shift, scale, shift.dtype)
 
     def _pass(
         self,

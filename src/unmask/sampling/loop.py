@@ -34,8 +34,9 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What came out, and how. nfe: evaluations of the network, each on the whole batch.
+    """What came out, and how. nfe: evaluations of the network, each on the rows that needed it.
 
+    row_nfe: the evaluations that each row was part of, [B]; with absorbing noise no more than it had open positions.
     steps: moves made, the last one to clean data included (autoregressive: tokens written). seconds: wall time.
     clipped_mass: negative mass dropped from the laws, mean over the decisions. rule and reads: which rule sampled
     which model: the raw "score", the normalized "p0", or, autoregressively, the "next" token.
@@ -53,6 +54,7 @@ class Sample:
     draws: str
     seed: int | None
     notices: tuple[str, ...] = ()
+    row_nfe: Tensor | None = None
 
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -144,7 +146,7 @@ class Denoising:
         self.state: State | None = None
         self._final = run.canvas.frozen
         if top is not None:
-            self.run = dataclasses.replace(run, model=Listening(run.model))
+            self.run = dataclasses.replace(run, model=Listening(run.model), whole=True)
 
     def __iter__(self) -> "Denoising":
         return self
@@ -167,14 +169,9 @@ class Denoising:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
-        canvas, draws, state = self.run.canvas, self.run.draws, self.state
-        canvas = Canvas(canvas.tokens[rows], canvas.frozen[rows])
-        self.run = dataclasses.replace(self.run, canvas=canvas, draws=draws.keep(rows))
-        self._final = self._final[rows]
-        if state is not None:
-            times = None if state.times is None else state.times[rows]
-            t = state.t if times is None else float(times.max())
-            self.state = dataclasses.replace(state, tokens=state.tokens[rows], t=t, times=times)
+        self.run, self._final = self.run.keep(rows), self._final[rows]
+        if self.state is not None:
+            self.state = self.state.keep(rows)
 
     @torch.inference_mode()
     def _following(self) -> State | None:
@@ -183,11 +180,26 @@ class Denoising:
         if state is None:
             device = canvas.tokens.device
             u = run.draws.uniforms("prior", 0, canvas.length).to(device, float_type(device))
-            return State(canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u)), self.rule.start)
+            prior = canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
+            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64, device=device))
         if state.done and state.t == 0:
             return None
-        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        rows = self._unfinished(state)
+        if rows is None:
+            after = self._moved(run, state)
+        else:
+            after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
+
+    def _moved(self, run: Run, state: State) -> State:
+        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+
+    def _unfinished(self, state: State) -> Tensor | None:
+        """The rows that still have an open position, [B] bool, where the others can be left out; else None."""
+        if self.run.whole or not self.run.model.process.commits or isinstance(self.rule, Corrected):
+            return None
+        rows = self.run.open(state).any(1)
+        return None if bool(rows.all()) or not bool(rows.any()) else rows
 
 
 def denoise(  # noqa: PLR0913 (all keyword-only)
@@ -229,7 +241,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    return Denoising(Run(model, canvas.to(device), chance, reshape), found, notices, top)
+    whole = chance.seed is None or not chance.exact  # then a row's draws depend on its batch
+    return Denoising(Run(model, canvas.to(device), chance, reshape, whole), found, notices, top)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -261,4 +274,5 @@ def outcome(running: Denoising, seconds: float) -> Sample:
         draws=draws.mode,
         seed=draws.seed,
         notices=running.notices,
+        row_nfe=state.row_nfe,
     )

@@ -30,7 +30,7 @@ def margin(log_p0: Tensor) -> Tensor:
 
 def entropy(log_p0: Tensor) -> Tensor:
     """The negative entropy, in nats (Dream's entropy)."""
-    return (log_p0.exp() * log_p0.clamp(min=torch.finfo(log_p0.dtype).min)).sum(-1)
+    return log_p0.exp().mul_(log_p0.clamp(min=torch.finfo(log_p0.dtype).min)).sum(-1)
 
 
 def at_random(u: Tensor) -> Tensor:

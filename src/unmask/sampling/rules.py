@@ -19,7 +19,7 @@ from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
 from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
-ELEMENTS = 1 << 24  # of a law held at once
+BYTES = 1 << 26  # of one tensor of laws [N, S]; a few of them are held at once
 LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
@@ -57,12 +57,22 @@ class Model(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from step to step."""
+    """What stays the same from step to step.
+
+    whole: the network is always run on all rows. Else a move leaves out the rows that it does not change, whose draws
+    do not depend on the batch they are in.
+    """
 
     model: Model
     canvas: Canvas
     draws: Draws
     reshape: Transform | None = None
+    whole: bool = False
+
+    def keep(self, rows: Tensor) -> "Run":
+        """The run of some rows: indices [b], or a bool a row."""
+        canvas = Canvas(self.canvas.tokens[rows], self.canvas.frozen[rows])
+        return dataclasses.replace(self, canvas=canvas, draws=self.draws.keep(rows))
 
     def predict(self, state: "State") -> Prediction:
         """The network's answer at a state."""
@@ -73,7 +83,7 @@ class Run:
         if state.times is not None:
             return state.times
         device = state.tokens.device
-        return torch.full((self.canvas.batch,), state.t, device=device, dtype=float_type(device))
+        return torch.full((1,), state.t, device=device, dtype=float_type(device)).expand(self.canvas.batch)
 
     def open(self, state: "State") -> Tensor:
         """Where a token is still to come: not frozen, and masked if the process commits; [B, L] bool."""
@@ -91,11 +101,29 @@ class State:
     tokens: Tensor  # [B, L]
     t: float
     step: int = 0  # moves made
-    nfe: int = 0  # evaluations of the network on the whole batch
+    nfe: int = 0  # evaluations of the network, each on the rows that needed it
     clipped: float = 0.0  # negative mass dropped from laws, summed over the decisions
     decisions: int = 0  # laws drawn from
     done: bool = False  # no move left but the one to clean data
     times: Tensor | None = None  # [B]; None: t for all
+    row_nfe: Tensor | None = None  # [B] evaluations that each row was part of
+
+    def keep(self, rows: Tensor) -> "State":
+        """The state of some rows: indices [b], or a bool a row."""
+        times, row_nfe = (None if each is None else each[rows] for each in (self.times, self.row_nfe))
+        t = self.t if times is None else float(times.max())
+        return dataclasses.replace(self, tokens=self.tokens[rows], t=t, times=times, row_nfe=row_nfe)
+
+    def merged(self, rows: Tensor, after: "State") -> "State":
+        """The state `after` a move of `rows` [B] bool, with the other rows as they are here, at time 0."""
+        tokens, times, row_nfe = self.tokens.clone(), None, self.row_nfe
+        tokens[rows] = after.tokens
+        if after.times is not None:
+            times = torch.zeros(len(tokens), dtype=after.times.dtype, device=tokens.device)
+            times[rows] = after.times
+        if row_nfe is not None and after.row_nfe is not None:
+            row_nfe = row_nfe.index_put((rows,), after.row_nfe)
+        return dataclasses.replace(after, tokens=tokens, times=times, row_nfe=row_nfe)
 
 
 class Rule(Protocol):
@@ -149,10 +177,10 @@ def to_clean(reads: Reads) -> Move:
     return Move(reads, 0.0, CLEAN[reads], math.inf)
 
 
-def chunks(at: Tensor, width: int) -> Iterator[Tensor]:
-    """The True positions of `at` in parts of at most ELEMENTS / width rows, in row-major order: masks like `at`."""
+def chunks(at: Tensor, width: int, itemsize: int = 8) -> Iterator[Tensor]:
+    """The True positions of `at` in parts whose laws [N, width] take at most BYTES: masks like `at`, in its order."""
     where = at.flatten().nonzero()[:, 0]
-    for part in torch.split(where, max(1, ELEMENTS // width)) if len(where) else ():
+    for part in torch.split(where, max(1, BYTES // (width * itemsize))) if len(where) else ():
         mask = torch.zeros(at.numel(), dtype=torch.bool, device=at.device)
         mask[part] = True
         yield mask.view(at.shape)
@@ -181,37 +209,46 @@ def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State
 def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
     """The draw of `draw_any` for a committing process, `at` masked: when first, then what, from the same uniform.
 
-    The head runs only where a token turns; the network not at all where, with normalized p0, none does.
+    The head runs only where a token turns; with normalized p0, the network only on rows in which one does.
     """
     prediction, leave, lost = None, torch.zeros_like(u), 0.0
     if move.reads == "p0" or math.isinf(move.odds):
         leave.fill_(min(move.odds, 1.0))
     elif bool(at.any()):
         prediction = run.predict(state)
-        for part in chunks(at, run.model.process.num_states):
+        for part in chunks(at, run.model.process.num_states, itemsize=4):
             mass = move.odds * precise(prediction.log_total(part)).exp()
             lost += float((mass - 1).clamp(min=0).sum())
             leave[part.to(u.device)] = mass.clamp(max=1)
     turns = at & (u < leave).to(at.device)
-    if bool(turns.any()):
-        prediction = prediction or run.predict(state)
-    elif prediction is None:
-        return dataclasses.replace(state, decisions=state.decisions + int(at.sum()))
-    tokens = write(run, prediction, state.tokens, turns, u / leave, move.reads)
-    return count(state, tokens, lost, int(at.sum()))
+    if prediction is not None:
+        tokens = write(run, prediction, state.tokens, turns, u / leave, move.reads)
+        return count(state, tokens, lost, int(at.sum()))
+    state, busy = dataclasses.replace(state, decisions=state.decisions + int(at.sum())), turns.any(1)
+    if not bool(busy.any()):
+        return state
+    if run.whole or bool(busy.all()):
+        return count(state, write(run, run.predict(state), state.tokens, turns, u / leave, move.reads), lost, 0)
+    some, part, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
+    tokens = write(some, some.predict(part), part.tokens, turns[busy], chance, move.reads)
+    return dataclasses.replace(state.merged(busy, count(part, tokens, lost, 0)), times=state.times)
 
 
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
     """tokens [B, L] with new ones at the True positions of `turns`, each drawn with its u of u [B, L].
 
-    The law of a new token is p0, or the scores normalized, reshaped; the head runs nowhere else.
+    The law of a new token is p0, or the scores normalized, reshaped; the head runs nowhere else. A draw needs weights
+    up to a constant, so that they are normalized only where a transform has to see them.
     """
     tokens = tokens.clone()
     for part in chunks(turns, run.model.process.num_states):
         rows = prediction.log_p0(part) if reads == "p0" else prediction.log_score(part)
-        log_p = torch.log_softmax(widest(rows[:, : run.model.process.vocab_size]), -1)
-        log_p = log_p if run.reshape is None else run.reshape(log_p)
-        tokens[part] = run.draws.choose(log_p.exp(), u[part.to(u.device)])
+        log_p = widest(rows[:, : run.model.process.vocab_size])
+        if run.reshape is not None:
+            weights = run.reshape(torch.log_softmax(log_p, -1)).exp()
+        else:
+            weights = (log_p - log_p.amax(-1, keepdim=True)).exp_()
+        tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
     return tokens
 
 
@@ -221,6 +258,7 @@ def count(state: State, tokens: Tensor, lost: float, decisions: int) -> State:
         state,
         tokens=tokens,
         nfe=state.nfe + 1,
+        row_nfe=None if state.row_nfe is None else state.row_nfe + 1,
         clipped=state.clipped + lost,
         decisions=state.decisions + decisions,
     )

@@ -40,7 +40,7 @@ class View:
     def read(self, order: Order) -> Tensor:
         """The order's score [B, L] from p0, rounded, a part of the positions at a time; -inf where `at` is False."""
         score = torch.full(self.at.shape, -math.inf, device=self.at.device, dtype=float_type(self.at.device))
-        for part in chunks(self.at, self.run.model.process.num_states):
+        for part in chunks(self.at, self.run.model.process.num_states, itemsize=4):
             score[part] = rounded(order(self.prediction.log_p0(part))).to(score.dtype)
         return score
 

@@ -89,6 +89,16 @@ def test_a_lost_product_is_made_again(results: Results) -> None:
     assert ran == ["a/1", "a/1"]
 
 
+def test_a_lost_product_does_not_matter_where_nothing_is_done_with_it(results: Results) -> None:
+    ran: list[str] = []
+    tasks = [task("a/1", ran, product="samples/x.jsonl"), task("b/1", ran, needs=("a/1",)), task("c/1", ran)]
+    carry_out(tasks, FakeBench(results))
+    assert not (results.folder / "samples/x.jsonl").exists()
+    ran.clear()
+    assert set(carry_out(tasks, FakeBench(results), only=["c"]).records) == {"a/1", "b/1", "c/1"} and ran == []
+    assert set(carry_out(tasks, FakeBench(results), measure=False).records) == {"a/1", "b/1", "c/1"} and ran == []
+
+
 def test_a_failure_leaves_its_reason_and_the_others_go_on(results: Results) -> None:
     ran: list[str] = []
 

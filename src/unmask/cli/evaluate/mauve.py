@@ -57,21 +57,12 @@ def mauve(
 ) -> None:
     """MAUVE and perplexity of continuations: prompts of real text, continued, against what really follows."""
     from unmask.cli.show import progress
-    from unmask.compat import load
-    from unmask.errors import ConfigError, DataError
     from unmask.evaluation.conditional import conditional_quality
     from unmask.evaluation.judge import find_judge
-    from unmask.evaluation.ways import find_way
     from unmask.text.prompts import prompts as find_prompts
 
-    lm = load(model)
-    chosen = find_way(lm, way or ("scratchpad" if lm.kind == "diffusion" else "plain"))
-    if lm.tokenizer is None:
-        raise DataError(
-            f"the model {model} has no tokenizer, so prompts cannot be read", "put its tokenizer.json there"
-        )
-    if lm.kind != "diffusion" and (steps, rule) != (None, None):
-        raise ConfigError(f"{model} is autoregressive: --steps and --rule are for diffusion models", "leave them out")
+    lm, chosen = _chosen(model, way, steps, rule)
+    assert lm.tokenizer is not None
     given = find_prompts(
         prompts or str(lm.card.get("data", {}).get("corpus", "wiki")), lm.tokenizer, count=count,
         prompt_tokens=prompt_tokens, reference_tokens=new_tokens,
@@ -96,6 +87,23 @@ def mauve(
     for row in rows:
         print(f"{row.name:27} {row.value:.4f} +- {row.stderr:.4f}   {row.note}".rstrip())
     print(f"protocol                    {model}, {chosen.words}; {found.protocol}")
+
+
+def _chosen(model: str, way: str | None, steps: int | None, rule: str | None) -> "tuple[LanguageModel, Way]":
+    """The model, with a tokenizer, and a way that fits it."""
+    from unmask.compat import load
+    from unmask.errors import ConfigError, DataError
+    from unmask.evaluation.ways import find_way
+
+    lm = load(model)
+    chosen = find_way(lm, way or ("scratchpad" if lm.kind == "diffusion" else "plain"))
+    if lm.tokenizer is None:
+        raise DataError(
+            f"the model {model} has no tokenizer, so prompts cannot be read", "put its tokenizer.json there"
+        )
+    if lm.kind != "diffusion" and (steps, rule) != (None, None):
+        raise ConfigError(f"{model} is autoregressive: --steps and --rule are for diffusion models", "leave them out")
+    return lm, chosen
 
 
 def _continued(

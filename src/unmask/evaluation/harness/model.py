@@ -123,8 +123,14 @@ class UnmaskLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """Of the parent's plumbing, which `loglikelihood` goes around: it loses the question of a request."""
-        raise NotImplementedError("use loglikelihood")
+        """The same of (texts, context ids, continuation ids), which know no document: a context is its question."""
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        if self.model is None:
+            return self._exact(pairs)
+        asked = [Request(tuple(context), tuple(target), _number(None, texts[0])) for texts, context, target in requests]
+        values = choices.log_likelihoods(self.model, asked, self.protocol, progress=self.progress)
+        matches = choices.greedy_matches(self.model, asked, self.protocol)
+        return [(value, match.by(self.greedy)) for value, match in zip(values.tolist(), matches, strict=True)]
 
     def _exact(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         assert self.judge is not None
@@ -225,7 +231,11 @@ def question(request: Instance) -> int:
         key = json.dumps(request.doc, sort_keys=True, default=str)
     else:
         key = str(request.args[0])
-    return fold("question", str(request.task_name), key) & 0xFFFFFFFF
+    return _number(request.task_name, key)
+
+
+def _number(task: str | None, key: str) -> int:
+    return fold("question", str(task), key) & 0xFFFFFFFF
 
 
 def _found(

@@ -55,8 +55,9 @@ def carry_out(
 ) -> Done:
     """Run what is not done. A task that fails leaves its reason; those that need it say so; the others go on.
 
-    tasks: each after all that it needs. only: parts to run; the others are read if they are there. measure: False
-    reads only. update: told (permille done, 1000), by the cost of tasks. after: called after each task that ran.
+    tasks: each after all that it needs. only: parts to run; the others are read if they are there, without the files
+    that they left, which only work to do needs. measure: False reads only.
+    update: told (permille done, 1000), by the cost of tasks. after: called after each task that ran.
     """
     chosen = {task.key for task in select(tasks, only)}
     records: dict[str, Record] = {}
@@ -65,10 +66,11 @@ def carry_out(
     clock = _Clock(sum(task.flops for task in tasks if task.key in chosen), update)
     for number, task in enumerate(tasks):
         bench.progress = clock.within(task.flops) if task.key in chosen else None
-        reason = _look(task, bench, records, identities, reasons)
+        runs = measure and task.key in chosen
+        reason = _look(task, bench, records, identities, reasons, product=runs)
         ran = False
         if reason is None and task.key not in records:
-            if not measure or task.key not in chosen:
+            if not runs:
                 reason = WAITING
             else:
                 bench.say(f"[{task.key}] {task.words}{clock.left()}")
@@ -83,7 +85,13 @@ def carry_out(
 
 
 def _look(
-    task: Task, bench: Bench, records: dict[str, Record], identities: dict[str, str], reasons: Mapping[str, str]
+    task: Task,
+    bench: Bench,
+    records: dict[str, Record],
+    identities: dict[str, str],
+    reasons: Mapping[str, str],
+    *,
+    product: bool,
 ) -> str | None:
     """Find what is kept; the reason why the task cannot run, or None."""
     if task.impossible:
@@ -97,7 +105,7 @@ def _look(
     except UnmaskError as error:
         return error.message
     identities[task.key] = task.identity(prints, identities)
-    found = bench.results.find(task, identities[task.key])
+    found = bench.results.find(task, identities[task.key], product=product)
     if found is not None:
         records[task.key] = found
     return None

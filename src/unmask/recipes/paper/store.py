@@ -62,10 +62,10 @@ class Results:
         """The file of a sample set."""
         return self.folder / "samples" / f"{name}.jsonl"
 
-    def find(self, task: Task, identity: str) -> Record | None:
-        """What was found, if what decides it is the same and its product is still there."""
+    def find(self, task: Task, identity: str, *, product: bool = True) -> Record | None:
+        """What was found, if what decides it is the same. product: only if the file that it left is still there."""
         path = self.path(task.key)
-        if not path.exists() or (task.product and not (self.folder / task.product).exists()):
+        if not path.exists() or (product and task.product and not (self.folder / task.product).exists()):
             return None
         values = read_json(path)
         if values.get("identity") != identity:

@@ -19,7 +19,7 @@ from unmask.text.zeroshot import ZERO_SHOT
 
 TABLE = "table1"
 SEED = 0
-EVALUATIONS, REPEATS = 16, 4  # of each row, where estimators are compared
+EVALUATIONS, REPEATS = 16, 8  # of each row, where estimators are compared
 
 
 def tasks(scale: Scale) -> list[Task]:
@@ -62,7 +62,7 @@ def _measured(scale: Scale, column: str, name: str, contender: Contender) -> Tas
         run=functools.partial(_run, scale, column, name, contender),
         settings={
             "set": name, "packing": scale.packing, "max_tokens": scale.set_tokens, "seed": SEED,
-            **({"evaluations_per_row": scale.times, "estimator": "mask-count"} if diffusion else {}),
+            **({"evaluations_per_row": scale.times, "estimator": "mask-count, narrow first"} if diffusion else {}),
         },
         cells=_cells(scale, column, contender),
         models=(contender.model,),
