@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from unmask import errors
     from unmask import evaluation as evaluate
     from unmask.checkpoint import push_to_hub, save
-    from unmask.compat import load
+    from unmask.compat import convert, load
+    from unmask.diffusion.hybrid import Hybrid
     from unmask.diffusion.matrix import RateMatrix
     from unmask.diffusion.processes import Absorbing, Uniform
     from unmask.model import AutoregressiveLM, DiffusionLM
@@ -31,9 +32,11 @@ _DOOR = {
     "Canvas": "unmask.sampling",
     "DiffusionLM": "unmask.model",
     "Frame": "unmask.sampling",
+    "Hybrid": "unmask.diffusion.hybrid",
     "RateMatrix": "unmask.diffusion.matrix",
     "Sample": "unmask.sampling",
     "Uniform": "unmask.diffusion.processes",
+    "convert": "unmask.compat",
     "denoise": "unmask.sampling",
     "errors": "unmask.errors",
     "evaluate": "unmask.evaluation",
@@ -43,8 +46,8 @@ _DOOR = {
     "save": "unmask.checkpoint",
 }
 __all__ = [  # noqa: RUF022
-    "load", "save", "push_to_hub", "sample", "denoise", "Canvas", "Sample", "Frame", "DiffusionLM",
-    "AutoregressiveLM", "Absorbing", "Uniform", "RateMatrix", "evaluate", "errors",
+    "load", "save", "convert", "push_to_hub", "sample", "denoise", "Canvas", "Sample", "Frame", "DiffusionLM",
+    "AutoregressiveLM", "Absorbing", "Uniform", "Hybrid", "RateMatrix", "evaluate", "errors",
 ]  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def test_keywords_of_other_code_bases() -> None:
     ("options", "said"),
     [
         ({"confidence_threshold": 0.005}, "mean entropy to stop below"),
-        ({"block_length": 32}, "no blocks"),
+        ({"block_length": 32}, "without blocks"),
+        ({"steps_per_block": 3}, "the total over the canvas"),
         ({"gen_length": 128}, "the canvas says how long"),
         ({"mask_id": 126336}, "belongs to the model"),
         ({"num_steps": 3, "steps": 4}, "steps=, which is given too"),

@@ -53,6 +53,9 @@ Rule = Annotated[
 Tau = Annotated[float | None, typer.Option(help="threshold: the probability from which tokens are taken together.")]
 Gamma = Annotated[float | None, typer.Option(help="entropy-bounded: the bound, in nats.")]
 Grid = Annotated[str | None, typer.Option(help="tweedie, euler, ancestral: linear or cosine times.")]
+BlockSize = Annotated[
+    int | None, typer.Option(help="Of a model with blocks (BD3-LM): tokens denoised together. Default: its own.")
+]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus: the smallest set with this probability.")]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens.")]
 Temperature = Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder, 0 is greedy.")]
@@ -89,6 +92,7 @@ def sample(
     tau: Tau = None,
     gamma: Gamma = None,
     grid: Grid = None,
+    block_size: BlockSize = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -127,7 +131,7 @@ def sample(
     ids = lm.tokenizer.encode(prompt) if lm.tokenizer else []
     canvas = Canvas.prompt(ids, size) if ids else Canvas.blank(size)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
     with many.profiling(lm, wanted, new_tokens=int((~canvas.frozen).sum())) as made:
         if wanted.kept:
             many.write(lm, canvas, model, given | options, seed, dtype, wanted, ranks, made)
@@ -143,6 +147,7 @@ def fill(
     tau: Tau = None,
     gamma: Gamma = None,
     grid: Grid = None,
+    block_size: BlockSize = None,
     top_p: TopP = 1.0,
     top_k: TopK = None,
     temperature: Temperature = 1.0,
@@ -171,15 +176,15 @@ def fill(
         if length > canvas.length:
             canvas = Canvas.parse(f"{template}[MASK:{length - canvas.length}]", lm.tokenizer)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
-    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid))
+    given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
     _generate(lm, canvas, model, given | options, seed, number, as_json, seen)
 
 
 def _steps(
-    steps: int | None, rule: str | None, tau: float | None, gamma: float | None, grid: str | None
+    steps: int | None, rule: str | None, tau: float | None, gamma: float | None, grid: str | None, block: int | None
 ) -> dict[str, Any]:
     """What says how a diffusion model is sampled."""
-    return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid}
+    return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid, "block_size": block}
 
 
 def _load(model: str, device: "str | torch.device | None", dtype: str) -> "LanguageModel":
@@ -213,7 +218,9 @@ def _given(lm: "LanguageModel", name: str, steps: dict[str, Any]) -> dict[str, A
 
     given = {k: v for k, v in steps.items() if v is not None}
     if isinstance(lm, AutoregressiveLM) and given:
-        raise ConfigError(f"{name} is autoregressive: --{next(iter(given))} is for diffusion models", "leave it out")
+        raise ConfigError(
+            f"{name} is autoregressive: --{next(iter(given)).replace('_', '-')} is for diffusion models", "leave it out"
+        )
     return given
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unmask.errors import ConfigError
 from unmask.nn.cache import KVCache
 from unmask.nn.dropout import keyed_dropout
+from unmask.nn.masks import attention_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +57,6 @@ class TransformerConfig:
             raise ConfigError(f"a tied head has {self.num_inputs} outputs, not {self.num_outputs}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
-
-
-def attention_mask(start: int, end: int, block_size: int | None, device: torch.device) -> Tensor | None:
-    """[end - start, end] bool, True where query start + i may see key j; None where all may see all."""
-    if block_size is None or end - start == 1 or (start == 0 and block_size >= end):
-        return None
-    q, k = torch.arange(start, end, device=device), torch.arange(end, device=device)
-    return k[None, :] // block_size <= q[:, None] // block_size
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -263,6 +256,12 @@ class Transformer(nn.Module):
                 nn.init.zeros_(p)
 
     @property
+    def slides(self) -> bool:
+        """Whether it reads texts longer than its context: each block then sees the last `length` positions."""
+        c = self.config
+        return c.block_size is not None and 1 < c.block_size <= c.length and self.rotary_emb is not None
+
+    @property
     def num_parameters(self) -> int:
         """Trainable numbers, each counted once."""
         return sum(p.numel() for p in self.parameters())
@@ -287,11 +286,11 @@ class Transformer(nn.Module):
         """Hidden states [B, L, D] of tokens x [B, L] int64, ready for `head`.
 
         cond: [1], [B] or [B, L], the number that adaLN reads. cache: tokens follow what it holds, and see it;
-        `commit` makes them part of it. Raises ConfigError beyond the context length.
+        `commit` makes them part of it. Raises ConfigError beyond the context length, unless the body `slides`.
         """
         start = cache.length if cache is not None else 0
         end = start + x.shape[1]
-        if end > self.config.length:
+        if end > self.config.length and not self.slides:
             raise ConfigError(f"{end} positions do not fit a context of {self.config.length}", "shorten the input")
         h = self.vocab_embed(x)
         if self.position_embed is not None:
@@ -301,11 +300,24 @@ class Transformer(nn.Module):
             h = block(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
+        return self.finish(h, shared.cond)
+
+    def finish(self, h: Tensor, vector: Tensor | None) -> Tensor:
+        """The last norm, shifted and scaled by the condition's `vector`: what `head` reads, [B, L, D]."""
         norm, modulation = self.output_layer.norm_final, self.output_layer.adaLN_modulation
         if modulation is None:
             return norm(h)
-        shift, scale = modulation(shared.cond).chunk(2, -1)
+        shift, scale = modulation(vector).chunk(2, -1)
         return norm.modulated(h, shift, scale, shift.dtype)
+
+    def vector(self, cond: Tensor | None) -> Tensor | None:
+        """What adaLN reads of the condition [1], [B] or [B, L]: [1 or B, 1 or L, C]; None for a body without one."""
+        if self.sigma_map is None:
+            return None
+        if cond is None:
+            raise ConfigError("this body is conditioned: it needs cond [B] or [B, L]")
+        vector = F.silu(self.sigma_map(cond))
+        return vector[:, None, :] if vector.ndim == 2 else vector
 
     def _pass(
         self,
@@ -317,16 +329,12 @@ class Transformer(nn.Module):
         keys: list[int] | None,
     ) -> Pass:
         c = self.config
-        vector = None
-        if self.sigma_map is not None:
-            if cond is None:
-                raise ConfigError("this body is conditioned: it needs cond [B] or [B, L]")
-            vector = F.silu(self.sigma_map(cond))
-            vector = vector[:, None, :] if vector.ndim == 2 else vector
-        rotary = None if self.rotary_emb is None else self.rotary_emb(start, end, h.dtype)
-        mask = attention_mask(start, end, c.block_size, h.device)
+        place = 0 if cache is None else cache.offset
+        rotary = None if self.rotary_emb is None else self.rotary_emb(place + start, place + end, h.dtype)
+        window = -(-c.length // c.block_size) if self.slides and c.block_size is not None else None
+        mask = attention_mask(start, end, c.block_size, h.device, window)
         causal = mask is not None and c.block_size == 1 and start == 0
-        return Pass(vector, rotary, mask, causal, cache, keys)
+        return Pass(self.vector(cond), rotary, mask, causal, cache, keys)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., O] of hidden states [..., D]: call it on the rows that are needed, and no others."""

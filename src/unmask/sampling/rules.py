@@ -71,6 +71,7 @@ class Run:
 
     def keep(self, rows: Tensor) -> "Run":
         """The run of some rows: indices [b], or a bool a row."""
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
         canvas = Canvas(self.canvas.tokens[rows], self.canvas.frozen[rows])
         return dataclasses.replace(self, canvas=canvas, draws=self.draws.keep(rows))
 
