@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from unmask.model import DiffusionLM, LanguageModel
     from unmask.sampling import Canvas, Denoising, Sample
+    from unmask.sampling.blocks import Blocks
     from unmask.sampling.recording import Moment, Recorder
 
 MASKED = "░░"
@@ -105,7 +106,7 @@ def watched(
             print(f"replay: {path}", file=sys.stderr)
 
 
-def expected(running: "Denoising", steps: int | None) -> int:
+def expected(running: "Denoising | Blocks", steps: int | None) -> int:
     """About how many frames a run will have."""
     from unmask.sampling.named import STEPS
 

@@ -270,7 +270,7 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
     return outcome(running, time.perf_counter() - begun)
 
 
-def outcome(running: Denoising, seconds: float) -> Sample:
+def outcome(running: "Denoising | Blocks", seconds: float) -> Sample:
     """What a run that is at its end has come to, in so many seconds."""
     state, draws = running.state, running.run.draws
     assert state is not None

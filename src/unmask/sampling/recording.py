@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Unpack
 
 from unmask.errors import ConfigError
+from unmask.sampling.blocks import Blocks
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.loop import Denoising, Frame, Options, denoise
 from unmask.sampling.rules import Model
@@ -92,7 +93,7 @@ class Recording:
 class Recorder:
     """Makes a recording of a run of one row, frame by frame. `texts` and `tokens` say what stands there now."""
 
-    def __init__(self, tokenizer: Tokenizer, denoising: Denoising) -> None:
+    def __init__(self, tokenizer: Tokenizer, denoising: Denoising | Blocks) -> None:
         """denoising: made with `top`, for probabilities. ConfigError where the canvas has several rows."""
         run = denoising.run
         if run.canvas.batch != 1:
