@@ -12,7 +12,7 @@ from unmask.errors import ConfigError
 from unmask.sampling import Canvas, denoise, sample
 from unmask.sampling.recording import Recorder, record
 
-from .nets import diffusion
+from .nets import diffusion, in_blocks
 
 
 @pytest.fixture(scope="module", params=["sedd", "mdlm"])
@@ -85,6 +85,17 @@ def test_noise_that_does_not_commit_settles_in_the_last_frame(small_tokenizer):
     last = [max(k for k, frame in enumerate(made.frames) if i in dict(frame.changes)) for i in range(2, 8)]
     assert made.settled() == [None, None, *last] and len(set(last)) > 1
     assert all(0 < token.p <= 1 for token in made.tokens[2:])
+
+
+def test_a_block_model_is_recorded_block_by_block(small_tokenizer):
+    made = record(in_blocks(), Canvas.prompt([1, 2], 12), small_tokenizer, rule="first-hitting", seed=1)
+    settled = made.settled()
+    assert settled[:2] == [None, None] and sorted(settled[2:]) == list(range(1, 11))
+    assert max(settled[2:4]) < min(settled[4:8]) and max(settled[4:8]) < min(settled[8:])  # blocks of 4
+    assert all(
+        token.p is not None and token.committed_at == k for token, k in zip(made.tokens[2:], settled[2:], strict=True)
+    )
+    assert [frame.t for frame in made.frames] == sorted((frame.t for frame in made.frames), reverse=True)
 
 
 def test_a_recording_is_plain_data(model):

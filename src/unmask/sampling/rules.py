@@ -230,9 +230,9 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         return state
     if run.whole or bool(busy.all()):
         return count(state, write(run, run.predict(state), state.tokens, turns, u / leave, move.reads), lost, 0)
-    some, part, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
-    tokens = write(some, some.predict(part), part.tokens, turns[busy], chance, move.reads)
-    return dataclasses.replace(state.merged(busy, count(part, tokens, lost, 0)), times=state.times)
+    some, few, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
+    tokens = write(some, some.predict(few), few.tokens, turns[busy], chance, move.reads)
+    return dataclasses.replace(state.merged(busy, count(few, tokens, lost, 0)), times=state.times)
 
 
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
