@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow test-gpu check format bench bench-sampling bench-samplers bench-gpu docs \
+.PHONY: help install demo test test-slow test-gpu check format bench bench-sampling bench-samplers bench-gpu screenshots docs \
 	report wheel lock clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make bench      measure all, write benchmarks/results and docs/results.md (half an hour)"
 	@echo "make bench-sampling  the sampling engine against its goals (12 minutes);  make bench-gpu  the same, full size"
 	@echo "make bench-samplers  every rule's samples, judged, for docs/guides/choose-a-sampler.md (an hour)"
+	@echo "make screenshots  the pictures of the page in docs/images (needs chromium, as make test-slow does)"
 	@echo "make docs       the documentation as a site in build/site, every link checked"
 	@echo "make install    the environment in $(VENV) and nothing more;  make wheel  dist/*.whl"
 
@@ -43,6 +44,9 @@ test-slow: install
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
+
+screenshots: install
+	cd tests && ../$(BIN)/python -m serve.screenshots
 
 check: install
 	$(BIN)/ruff check src tests benchmarks examples

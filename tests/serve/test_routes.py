@@ -221,6 +221,8 @@ def test_models_are_listed_and_unknown_ones_are_not_found(client):
     assert [m["id"] for m in listed["data"]] == ["sedd", "mdlm", "ar"]
     assert [m["kind"] for m in listed["data"]] == ["diffusion", "diffusion", "autoregressive"]
     assert client.get("/v1/models/ar").json() == listed["data"][2]
+    assert listed["data"][2]["rules"] == [] and "confidence" in listed["data"][0]["rules"]
+    assert [m["context"] for m in listed["data"]] == [32, 32, 32]
     refused(client.get("/v1/models/gpt-5"), 404, "no model 'gpt-5'", code="model_not_found")
     refused(post(client, prompt="x", model="gpt-5"), 404, "sedd, mdlm, ar", code="model_not_found", param="model")
 

@@ -24,18 +24,21 @@ from unmask.cli.infilling import (
     Template,
     fill_gaps,
 )
+from unmask.cli.watch import Export, Wanted, Watch, watched
 
 if TYPE_CHECKING:
     import torch
 
     from unmask.model import LanguageModel
-    from unmask.sampling import Canvas
+    from unmask.sampling import Canvas, Sample
 
 SAMPLE_EXAMPLES = """Examples:
 
   unmask sample --steps 32 -n 2 --seed 1
 
   unmask sample --model ar-twin --top-p 0.95 --prompt "Fellow citizens," --json
+
+  unmask sample --watch --export run.gif
 
   unmask sample -n 10000 --batch-size auto --out samples.jsonl --seed 1
 
@@ -52,6 +55,8 @@ FILL_EXAMPLES = """Examples:
   unmask fill --prefix "Fellow citizens of" --suffix ", I thank you." --length 2-5
 
   unmask fill --in gaps.jsonl --out filled.jsonl --seed 1
+
+  unmask fill "The state of the [MASK:4] is strong." --watch --export replay.html
 """
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -133,6 +138,8 @@ def sample(
     profile: Annotated[
         bool, typer.Option("--profile", help="Say on stderr where the time goes, trials of batches too.")
     ] = False,
+    watch: Watch = False,
+    export: Export = None,
     as_json: Json = False,
 ) -> None:
     """Write text. Several samples are separated by a line of three dashes."""
@@ -141,6 +148,8 @@ def sample(
     from unmask.sampling import Canvas
 
     wanted = many.Wanted(number, out, batch_size, verifier, until, verifier_timeout, force, profile, as_json)
+    seen = Wanted(watch, export, number)
+    seen.check(out=out, batch_size=batch_size, verifier=verifier, until=until, profile=profile)
     ranks = wanted.ranks(device)
     arithmetic = Arithmetic(dtype, quantize, compile)
     lm = _load(model, device or ranks.device, arithmetic)
@@ -155,7 +164,7 @@ def sample(
         if wanted.kept:
             many.write(lm, canvas, model, given | options, seed, arithmetic.facts, wanted, ranks, made)
         else:
-            made(_generate(lm, canvas, model, given | options, seed, number, as_json, arithmetic, wanted.batch))
+            made(_generate(lm, canvas, model, given | options, seed, number, as_json, arithmetic, seen, wanted.batch))
 
 
 def fill(
@@ -186,6 +195,8 @@ def fill(
     dtype: Dtype = "float32",
     quantize: Quantize = None,
     compile: Compile = False,
+    watch: Watch = False,
+    export: Export = None,
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
@@ -193,13 +204,15 @@ def fill(
     asked.check()
     from unmask.evaluation.infill import Search
 
+    seen = Wanted(watch, export, number)
+    seen.check(**{"in": source})
     search = Search(prior=prior, candidates=candidates, repeats=repeats)
     arithmetic = Arithmetic(dtype, quantize, compile)
     lm = _load(model, device, arithmetic)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
     by = {"model": model, **arithmetic.facts}
-    fill_gaps(lm, asked, by, search, given | options, seed, number, as_json)
+    fill_gaps(lm, asked, by, search, given | options, seed, number, as_json, seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,32 +286,46 @@ def _generate(
     number: int,
     as_json: bool,
     arithmetic: Arithmetic,
+    seen: Wanted,
     batch: Callable[["LanguageModel", "Canvas", dict[str, Any]], int] | None = None,
 ) -> int:
-    """Sample and print, batch by batch, with a progress bar. How many samples were made."""
+    """Sample and print, batch by batch, with a progress bar, or watched one by one. How many samples were made."""
     from unmask.cli.show import progress
+    from unmask.model import AutoregressiveLM
     from unmask.random import fold
     from unmask.sampling import sample as draw
     from unmask.sampling.batching import many
 
     seed = fold("seed", time.time_ns()) if seed is None else seed
+    seen.check_model(lm, name)
+    if seen and not isinstance(lm, AutoregressiveLM):
+        for i, result in enumerate(watched(lm, canvas, name, options, seed, seen)):
+            _print(lm, result, name, i, seed, as_json, arithmetic)
+        return number
     size = min(BATCH, number) if batch is None else batch(lm, canvas, options)
     for first in range(0, number, size):
         rows = many(canvas, min(size, number - first))
         with progress("sampling" if size >= number else f"samples {first} to {first + rows.batch - 1}") as update:
             result = draw(lm, rows, seed=seed, first_sample=first, progress=update, **options)
-        for notice in result.notices if first == 0 else ():
-            print(f"note: {notice}", file=sys.stderr)
-        assert lm.tokenizer is not None
-        for i, tokens in enumerate(result.tokens.tolist(), first):
-            text = lm.tokenizer.decode(tokens)
-            if as_json:
-                facts = {
-                    "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
-                    "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
-                    "seconds": round(result.seconds, 4), **arithmetic.facts,
-                }  # fmt: skip
-                print(json.dumps(facts))
-            else:
-                print(("---\n" if i else "") + text)
+        _print(lm, result, name, first, seed, as_json, arithmetic)
     return number
+
+
+def _print(
+    lm: "LanguageModel", result: "Sample", name: str, first: int, seed: int, as_json: bool, arithmetic: Arithmetic
+) -> None:
+    """The samples first, first + 1, … on stdout; what is to be said of them, once, on stderr."""
+    for notice in result.notices if first == 0 else ():
+        print(f"note: {notice}", file=sys.stderr)
+    assert lm.tokenizer is not None
+    for i, tokens in enumerate(result.tokens.tolist(), first):
+        text = lm.tokenizer.decode(tokens)
+        if as_json:
+            facts = {
+                "text": text, "tokens": tokens, "model": name, "sample": i, "seed": seed, "rule": result.rule,
+                "reads": result.reads, "steps": result.steps, "nfe": result.nfe, "draws": result.draws,
+                "seconds": round(result.seconds, 4), **arithmetic.facts,
+            }  # fmt: skip
+            print(json.dumps(facts))
+        else:
+            print(("---\n" if i else "") + text)

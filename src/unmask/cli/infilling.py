@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unmask.cli.show import progress, say
+from unmask.cli.watch import Wanted, watched
 
 if TYPE_CHECKING:
-    from unmask.evaluation.infill import Infill, Search
+    from unmask.evaluation.infill import Infill, Plan, Search
     from unmask.model import LanguageModel
     from unmask.sampling import template as templates
 
@@ -105,7 +106,7 @@ class Asked:
 
 def fill_gaps(
     lm: "LanguageModel", asked: Asked, by: dict[str, Any], search: "Search", options: dict[str, Any], seed: int | None,
-    number: int, as_json: bool,
+    number: int, as_json: bool, seen: Wanted,
 ) -> None:  # fmt: skip
     """Fill and print, or write a file. by: the model's name, and in what numbers it computes."""
     if asked.source is not None:
@@ -116,6 +117,10 @@ def fill_gaps(
 
     job, told = plan(lm, asked.one(lm), search), Told()
     seed = fold("seed", time.time_ns()) if seed is None else seed
+    if seen:
+        for each in _watched(lm, job, by["model"], options, seed, seen):
+            _show(each, by, told, as_json)
+        return
     for first in range(0, number, BATCH):
         size = min(BATCH, number - first)
         words = "filling" if len(job.lengths) == 1 else f"filling {len(job.lengths)} combinations of lengths"
@@ -124,13 +129,37 @@ def fill_gaps(
                 lm, job, size, search=search, seed=seed, first_sample=first, progress=update, **options
             )  # fmt: skip
         for each in made:
-            told(each.notices)
-            if len(each.candidates) > 1:
-                say(f"note: {_choice(each)}")
-            if as_json:
-                print(json.dumps({"text": each.text, "tokens": each.tokens} | by | each.as_json()))
-            else:
-                print(("---\n" if each.sample else "") + each.text)
+            _show(each, by, told, as_json)
+
+
+def _watched(
+    lm: "LanguageModel", job: "Plan", name: str, options: dict[str, Any], seed: int, seen: Wanted
+) -> Iterator["Infill"]:
+    """The samples one by one, drawn on the terminal or kept as a replay. ConfigError for gaps of several lengths."""
+    from unmask.errors import ConfigError
+    from unmask.evaluation.infill import from_sample
+    from unmask.model import AutoregressiveLM
+    from unmask.sampling import Canvas
+
+    if len(job.lengths) > 1:
+        raise ConfigError(
+            f"{seen.mine} with gaps of {len(job.lengths)} combinations of lengths",
+            "give each gap one length, such as those that a call without it chooses",
+        )
+    assert not isinstance(lm, AutoregressiveLM)  # of a plan
+    canvas = Canvas.laid(job.given, job.lengths[0])
+    for i, made in enumerate(watched(lm, canvas, name, options, seed, seen)):
+        yield from_sample(lm, job, made, i, seed)
+
+
+def _show(each: "Infill", by: dict[str, Any], told: "Told", as_json: bool) -> None:
+    told(each.notices)
+    if len(each.candidates) > 1:
+        say(f"note: {_choice(each)}")
+    if as_json:
+        print(json.dumps({"text": each.text, "tokens": each.tokens} | by | each.as_json()))
+    else:
+        print(("---\n" if each.sample else "") + each.text)
 
 
 class Told:

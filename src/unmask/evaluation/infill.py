@@ -223,6 +223,11 @@ def infills(
     ]
 
 
+def from_sample(model: DiffusionLM, job: Plan, made: Sample, number: int, seed: int) -> Infill:
+    """The filled template of a sample [1, L] of its only combination of lengths; sample `number` of the seed."""
+    return _infill(model, job, [made], [], [0.0], 0, number, seed, made.seconds)
+
+
 def _penalties(tried: list[Lengths], prior: str) -> list[float]:
     """Nats that the prior takes off each combination; the gaps are independent, the likeliest one pays nothing."""
     log_p = length_prior(prior)

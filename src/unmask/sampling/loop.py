@@ -296,13 +296,18 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
     for last in running:
         if progress is not None and running.state is not None and last.t < 1:
             progress(running.state.step, round(running.state.step / (1 - last.t)))
+    return outcome(running, time.perf_counter() - begun)
+
+
+def outcome(running: "Denoising | Blocks", seconds: float) -> Sample:
+    """What a run that is at its end has come to, in so many seconds."""
     state, draws = running.state, running.run.draws
     assert state is not None
     return Sample(
-        tokens=last.tokens,
+        tokens=state.tokens,
         nfe=state.nfe,
         steps=state.step,
-        seconds=time.perf_counter() - begun,
+        seconds=seconds,
         clipped_mass=state.clipped / max(state.decisions, 1),
         rule=running.rule.name,
         reads=running.rule.reads,

@@ -129,6 +129,13 @@ def make(name: str, steps: int | None, options: dict[str, Any], start: float = 1
     return RULES[name](**given), () if steps is None else (notice,)
 
 
+def rules_for(process: Process) -> list[str]:
+    """The names of the rules that can sample a process, one a rule."""
+    made = {name: make(name, None, {})[0] for name in sorted(RULES)}
+    own = (name for name, rule in made.items() if rule.name == name)
+    return [name for name in own if process.commits or not getattr(made[name], "only_committing", False)]
+
+
 def check_process(rule: Rule, process: Process) -> None:
     """ConfigError where the rule needs tokens to be final once unmasked, and the process does not keep them."""
     if getattr(rule, "only_committing", False) and not process.commits:

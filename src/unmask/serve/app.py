@@ -3,21 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import BaseModel
-from starlette.staticfiles import StaticFiles
 
 import unmask
-from unmask.model import LanguageModel
+from unmask.model import AutoregressiveLM, LanguageModel
+from unmask.sampling.named import rules_for
 from unmask.serve.completions import MISTRAL, OPENAI, Completion
 from unmask.serve.engine import Engine
 from unmask.serve.guard import Guard
 from unmask.serve.infill import Infill
 from unmask.serve.metrics import Metrics
+from unmask.serve.page import page, policy
 from unmask.serve.refusals import Refusal, answer_errors
 from unmask.serve.schema import CompletionRequest, FimRequest, InfillRequest, Vote
 from unmask.serve.service import Service
@@ -25,11 +25,6 @@ from unmask.serve.settings import Settings
 from unmask.serve.votes import Votes
 from unmask.serve.wire import STREAM, as_json
 
-PAGE = Path(__file__).parent / "page"
-POLICY = (  # the page asks nobody but this server
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
-    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -116,11 +111,12 @@ async def _answered(request: Request, service: Service, asked: Completion | Infi
 
 
 def _card(service: Service, name: str) -> dict[str, Any]:
-    """A model as OpenAI lists it, with its kind and context."""
+    """A model as OpenAI lists it, with its kind, its context and the rules that sample it."""
     model = service.models[name]
+    rules = [] if isinstance(model, AutoregressiveLM) else rules_for(model.process)
     return {
         "id": name, "object": "model", "created": service.since, "owned_by": "unmask",
-        "kind": model.kind, "context": model.length,
+        "kind": model.kind, "context": model.length, "rules": rules,
     }  # fmt: skip
 
 
@@ -158,11 +154,8 @@ def _other_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        index = PAGE / "index.html"
-        if not index.is_file():
-            raise Refusal(404, "this installation has no page: see /openapi.json for the API")
-        return FileResponse(index, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
-
-    if PAGE.is_dir():
-        app.mount("/page", StaticFiles(directory=PAGE))
+    async def front() -> Response:
+        """The page."""
+        rules = f"{policy()}; frame-ancestors 'none'"
+        headers = {"Content-Security-Policy": rules, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+        return HTMLResponse(page(), headers=headers)
