@@ -133,7 +133,7 @@ class Draws:
         return self.mode == EXACT
 
     def keep(self, rows: Tensor) -> "Draws":
-        """The draws of some rows: indices [b], or a bool a row."""
+        """The draws of the rows of these indices [b]."""
         return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)])
 
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
