@@ -1,6 +1,5 @@
 """`unmask sample` and `unmask fill`."""
 
-import dataclasses
 import json
 import sys
 import time
@@ -24,11 +23,10 @@ from unmask.cli.infilling import (
     Template,
     fill_gaps,
 )
+from unmask.cli.loading import Arithmetic, load_model
 from unmask.cli.watch import Export, Wanted, Watch, watched
 
 if TYPE_CHECKING:
-    import torch
-
     from unmask.model import LanguageModel
     from unmask.sampling import Canvas, Sample
 
@@ -59,7 +57,6 @@ FILL_EXAMPLES = """Examples:
   unmask fill "The state of the [MASK:4] is strong." --watch --export replay.html
 """
 
-DTYPES = ("float32", "bfloat16", "float64")
 BATCH = 16  # samples at a time, where nothing else is said
 
 Model = Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name: sedd-twin, ar-twin.")]
@@ -152,7 +149,7 @@ def sample(
     seen.check(out=out, batch_size=batch_size, verifier=verifier, until=until, profile=profile)
     ranks = wanted.ranks(device)
     arithmetic = Arithmetic(dtype, quantize, compile)
-    lm = _load(model, device or ranks.device, arithmetic)
+    lm = load_model(model, device or ranks.device, arithmetic)
     size = lm.length if length is None else length
     if size < 1:
         raise ConfigError(f"a sample of {size} tokens", "ask for a length of at least 1")
@@ -208,25 +205,11 @@ def fill(
     seen.check(**{"in": source})
     search = Search(prior=prior, candidates=candidates, repeats=repeats)
     arithmetic = Arithmetic(dtype, quantize, compile)
-    lm = _load(model, device, arithmetic)
+    lm = load_model(model, device, arithmetic)
     options = {"top_p": top_p, "top_k": top_k, "temperature": temperature, "draws": draws}
     given = _given(lm, model, _steps(steps, rule, tau, gamma, grid, block_size))
     by = {"model": model, **arithmetic.facts}
     fill_gaps(lm, asked, by, search, given | options, seed, number, as_json, seen)
-
-
-@dataclasses.dataclass(frozen=True)
-class Arithmetic:
-    """In what numbers the network computes, which decides the last bits of what it says."""
-
-    dtype: str
-    quantize: str | None = None
-    compile: bool = False
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The type, and of the others what was asked for."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if value}
 
 
 def _steps(
@@ -234,34 +217,6 @@ def _steps(
 ) -> dict[str, Any]:
     """What says how a diffusion model is sampled."""
     return {"steps": steps, "rule": rule, "tau": tau, "gamma": gamma, "grid": grid, "block_size": block}
-
-
-def _load(model: str, device: "str | torch.device | None", arithmetic: Arithmetic) -> "LanguageModel":
-    import torch
-
-    from unmask.cli.show import say
-    from unmask.compat import load
-    from unmask.errors import ConfigError, DataError, unknown
-
-    dtype = arithmetic.dtype
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
-    if device is None:
-        device = str(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
-        ) from None
-    if dtype == "float64" and torch.device(device).type == "mps":
-        raise ConfigError("dtype float64 on mps, which has none", "try --device cpu, or --dtype float32")
-    lm = load(model, device=device, dtype=getattr(torch, dtype))
-    if lm.tokenizer is None:
-        raise DataError(f"the model {model} has no tokenizer, so its tokens are not text", "use it from Python")
-    if arithmetic.quantize is not None:
-        lm.quantize(arithmetic.quantize)
-    return lm.compile(say) if arithmetic.compile else lm
 
 
 def _given(lm: "LanguageModel", name: str, steps: dict[str, Any]) -> dict[str, Any]:

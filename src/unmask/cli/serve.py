@@ -61,7 +61,7 @@ def serve(
 
 def _named(models: list[str], device: str | None, dtype: str) -> "dict[str, LanguageModel]":
     """The models by the names that clients use: a folder's is its last part."""
-    from unmask.cli.generate import _load
+    from unmask.cli.loading import Arithmetic, load_model
     from unmask.errors import ConfigError
 
     found: dict[str, LanguageModel] = {}
@@ -69,5 +69,5 @@ def _named(models: list[str], device: str | None, dtype: str) -> "dict[str, Lang
         name = Path(given).resolve().name if Path(given).exists() else given
         if name in found:
             raise ConfigError(f"two models are called {name}", "serve each once; a folder is called by its last part")
-        found[name] = _load(given, device, dtype)
+        found[name] = load_model(given, device, Arithmetic(dtype))
     return found
