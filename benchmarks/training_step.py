@@ -25,8 +25,8 @@ from unmask.recipes.train import build_model
 from unmask.text import loader
 from unmask.text.tokenizers import gpt2
 from unmask.training.loop import train
-from unmask.training.settings import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 BATCH, LENGTH = 4, 256
 

@@ -48,6 +48,7 @@ def test_there_are_commands_to_test():
 
 @pytest.mark.parametrize("line", [c for c in ALL if "train" not in c and "runs/" not in c])
 def test_command(line: str, tmp_path: Path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     measured = line.startswith("unmask report")  # for an hour: test_paper_report measures, here the page is drawn
     done = shell(line + (" --draw" if measured else ""), tmp_path)
     assert done.returncode == 0, done.stderr

@@ -120,7 +120,7 @@ def write(
     name: str,
     options: dict[str, Any],
     seed: int | None,
-    dtype: str,
+    arithmetic: dict[str, Any],
     wanted: Wanted,
     ranks: "Ranks",
     batch_made: Callable[[int], None],
@@ -135,11 +135,12 @@ def write(
     from unmask.model import DiffusionLM
     from unmask.sampling import denoise
 
-    values = {"steps": DEFAULT_STEPS} | options if isinstance(lm, DiffusionLM) and "rule" not in options else options
+    counted = isinstance(lm, DiffusionLM) and lm.block_size is None and "rule" not in options
+    values = {"steps": DEFAULT_STEPS} | options if counted else options
     if isinstance(lm, DiffusionLM):
         for notice in denoise(lm, canvas, seed=0, **options).notices if ranks.index == 0 else ():
             say(f"note: {notice}")
-    extra: dict[str, Any] = {"dtype": dtype, "given": canvas.tokens[canvas.frozen].tolist()}
+    extra: dict[str, Any] = arithmetic | {"given": canvas.tokens[canvas.frozen].tolist()}
     if others := {key: value for key, value in values.items() if key not in OWN}:
         extra["options"] = others
     settings = SampleSettings(

@@ -5,6 +5,7 @@ zero, so that all scores are calibrated and the masks go at the pace of the sche
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from unmask.diffusion.processes import Absorbing
 from unmask.diffusion.schedules import LogLinear
 from unmask.errors import ConfigError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig
+from unmask.nn.compiled import is_compiled
+from unmask.nn.quantized import is_quantized, plain_state
+from unmask.nn.rotary import Rotary
+from unmask.nn.transformer import Transformer, TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Pair:
         return self.sedd.net.vocab_embed.embedding.dtype
 
     @property
+    def arithmetic(self) -> str:
+        """The dtype, and what else `made_faster` did: as in "bfloat16, int8, compiled"."""
+        net, words = self.sedd.net, [str(self.dtype).removeprefix("torch.")]
+        words += ["int8"] if is_quantized(net) else []
+        return ", ".join(words + (["compiled"] if is_compiled(net) else []))
+
+    @property
     def length(self) -> int:
         """The shorter context."""
         return min(self.sedd.length, self.ar.length)
@@ -77,7 +88,7 @@ def build_pair(name: str, *, device: torch.device | str | None = None, dtype: to
     if name not in SIZES:
         raise unknown("size", name, [*SIZES, TWINS])
     size, where = SIZES[name], torch.device(device or "cpu")
-    return Pair(name, _sedd(size, where, dtype), _gpt2(size, where, dtype))
+    return Pair(name, random_sedd(size, device=where, dtype=dtype), _gpt2(size, where, dtype))
 
 
 def given_pair(
@@ -92,6 +103,18 @@ def given_pair(
             "give a diffusion model first, then the autoregressive one that it is compared with",
         )
     return Pair(name or f"{model} and {against}", sedd, ar, "their own weights")
+
+
+def made_faster(
+    pair: Pair, *, quantize: str | None, compile: bool, told: Callable[[str], None] = lambda words: None
+) -> Pair:
+    """The pair with both networks quantized and compiled, in place, where asked for; see `unmask.DiffusionLM`."""
+    for model in (pair.sedd, pair.ar):
+        if quantize is not None:
+            model.quantize(quantize)
+        if compile:
+            model.compile(told)
+    return pair
 
 
 def parameters(size: Size) -> tuple[int, int]:
@@ -113,8 +136,11 @@ def _gpt2_shape(size: Size) -> TransformerConfig:
     return gpt2.network(config | {"vocab_size": size.tokens}, Path("GPT-2"))
 
 
-def _sedd(size: Size, device: torch.device, dtype: torch.dtype) -> DiffusionLM:
-    net = _random(_sedd_shape(size), device, dtype)
+def random_sedd(
+    size: Size, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> DiffusionLM:
+    """SEDD's half of a pair, of any shape. device: default CPU."""
+    net = _random(_sedd_shape(size), torch.device(device or "cpu"), dtype)
     assert net.output_layer.linear is not None
     torch.nn.init.zeros_(net.output_layer.linear.weight)
     return DiffusionLM(net, Absorbing(vocab_size=size.tokens, schedule=LogLinear()), RawScore(scale_by_sigma=True))
@@ -142,7 +168,7 @@ def _random(config: TransformerConfig, device: torch.device, dtype: torch.dtype)
 
 
 def hugging_face(model: AutoregressiveLM) -> Any:
-    """The same weights as a GPT2LMHeadModel of transformers, which never ends a text early.
+    """The same weights as a GPT2LMHeadModel of transformers, in the pair's dtype, which never ends a text early.
 
     ConfigError where transformers is missing or the network is not GPT-2's.
     """
@@ -165,7 +191,7 @@ def hugging_face(model: AutoregressiveLM) -> Any:
     )  # fmt: skip
     with torch.device("meta"):
         made = transformers.GPT2LMHeadModel(config)
-    state: dict[str, Tensor] = gpt2.publish(model.net.state_dict())
+    state: dict[str, Tensor] = gpt2.publish(plain_state(model.net))
     made.load_state_dict(state | {"lm_head.weight": state["transformer.wte.weight"]}, assign=True)
     made.tie_weights()
     made.generation_config.eos_token_id, made.generation_config.pad_token_id = None, 0

@@ -4,8 +4,8 @@ import dataclasses
 
 from unmask.checkpoint import name_of
 from unmask.compat import load
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
-from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel

@@ -17,6 +17,7 @@ EXTRAS = {  # extra of the package -> a module that it brings
     "judge": "transformers",
     "lora": "peft",
     "mauve": "mauve",
+    "serve": "fastapi",
     "tensorboard": "tensorboard",
 }
 SHAPE = (512, 768, 3072)  # rows, width in, width out: a layer of the paper's small models

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from unmask.diffusion.processes import PROCESSES
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError, unknown
 from unmask.training.settings import TrainSettings

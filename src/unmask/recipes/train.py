@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from unmask.checkpoint import read_json
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
-from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError
 from unmask.evaluation.likelihood import Bound, log_likelihood

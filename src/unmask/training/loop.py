@@ -16,6 +16,7 @@ from unmask.diffusion.times import wide
 from unmask.errors import CheckpointError, ConfigError, TrainingError
 from unmask.model import LanguageModel
 from unmask.nn.ema import EMA
+from unmask.nn.quantized import is_quantized
 from unmask.text.loader import Loader
 from unmask.training import adapters, state
 from unmask.training.log import Board, Reporter
@@ -95,6 +96,8 @@ def train(
     ranks. Raises TrainingError for a loss that is not a number or a full disk, CheckpointError for the checkpoint
     of another model, ConfigError for settings that do not go together.
     """
+    if is_quantized(model.net):
+        raise ConfigError("a quantized model cannot be trained", "load it again, and quantize it after training")
     if not resume and state.checkpoints(out):
         raise CheckpointError(f"{out} holds a run already", "resume it, or choose another folder")
     run = _begin(model, loader, settings, out)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from unmask.evaluation.latency import Latency
+    from unmask.evaluation.latency import BreakEven, Latency
     from unmask.evaluation.sizes import Pair
 
 EXAMPLES = """Examples:
@@ -29,6 +29,10 @@ def speed(
         int | None, typer.Option(help="New tokens a sequence.", min=2, show_default="the context")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    quantize: Annotated[
+        str | None, typer.Option(help="int8: round the large matrices of both sides.", show_default=False)
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the networks, before the clock starts.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps ...", show_default="cpu")] = None,
     repeats: Annotated[int, typer.Option(help="Times that each competitor has its turn.", min=1)] = 3,
     whole_steps: Annotated[
@@ -48,12 +52,13 @@ def speed(
 
     Speed does not depend on the weights: the sizes are those of the paper, with random ones.
     """
-    from unmask.cli.show import progress
+    from unmask.cli.show import progress, say
     from unmask.evaluation.results import provenance
+    from unmask.evaluation.sizes import made_faster
     from unmask.evaluation.speed import against as compared
     from unmask.evaluation.speed import break_even, latency
 
-    pair = _pair(size, model, against, device, dtype)
+    pair = made_faster(_pair(size, model, against, device, dtype), quantize=quantize, compile=compile, told=say)
     with progress("timing") as update:
         found = latency(
             pair, steps=_numbers("steps", steps), batches=_numbers("batch", batch), tokens=tokens, repeats=repeats,
@@ -61,19 +66,15 @@ def speed(
         )  # fmt: skip
     even, ratios = break_even(found), compared(found)
     if as_json:
-        rows = [x.as_json() | {"protocol": x.protocol} for x in found]
-        points = [{"steps": x.steps, "batch": x.batch, "tried": list(x.tried)} for x in even]
         settings = {"size": pair.name, "steps": steps, "batch": batch, "repeats": repeats}
         print(json.dumps({
-            "latency": rows, "break_even": points, "seconds_over_hugging_face": ratios,
-            "provenance": provenance(**settings),
+            "latency": [x.as_json() | {"protocol": x.protocol} for x in found],
+            "break_even": [{"steps": x.steps, "batch": x.batch, "tried": list(x.tried)} for x in even],
+            "seconds_over_hugging_face": ratios,
+            "provenance": provenance(**settings, arithmetic=pair.arithmetic),
         }))  # fmt: skip
         return
-    _show(found)
-    for point in even:
-        print(f"{point.steps} steps: the cache gives more tokens a second {point.words}")
-    for size_of_batch, ratio in ratios.items():
-        print(f"batch {size_of_batch}: our cached engine takes {ratio:.2f} of the time of Hugging Face's generate")
+    _show(found, even, ratios)
 
 
 def _pair(size: str | None, model: str | None, against: str | None, device: str | None, dtype: str) -> "Pair":
@@ -101,7 +102,7 @@ def _numbers(option: str, given: str) -> list[int]:
         raise ConfigError(f"--{option} {given!r} is not a list of whole numbers", f"as in --{option} 1,4,16") from None
 
 
-def _show(found: "list[Latency]") -> None:
+def _show(found: "list[Latency]", even: "list[BreakEven]", ratios: dict[int, float]) -> None:
     first = found[0]
     print(
         f"{first.size}: {first.tokens} new tokens, {first.dtype}, {first.device}, {first.threads} threads, "
@@ -115,3 +116,7 @@ def _show(found: "list[Latency]") -> None:
             f"{x.name:24} {x.batch:5} {x.seconds:10.3g} {quartiles:19} {x.throughput:9.4g} "
             f"{x.tokens_per_evaluation:18.3g}{mark}"
         )
+    for point in even:
+        print(f"{point.steps} steps: the cache gives more tokens a second {point.words}")
+    for size_of_batch, ratio in ratios.items():
+        print(f"batch {size_of_batch}: our cached engine takes {ratio:.2f} of the time of Hugging Face's generate")
