@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -53,6 +54,7 @@ def served(line: str, folder: Path) -> int:
                     return int(answer.status)
             except (urllib.error.URLError, TimeoutError):
                 assert server.poll() is None, "the server ended by itself"
+                time.sleep(0.2)
         return 0
     finally:
         server.terminate()
