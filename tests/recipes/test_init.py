@@ -1,5 +1,6 @@
 """Runs that begin with a model: what they keep of it, what they refuse, and adapters."""
 
+import dataclasses
 import json
 import random
 import sys
@@ -10,7 +11,10 @@ import torch
 from unmask import checkpoint
 from unmask.checkpoint import read_json
 from unmask.compat.load import load
+from unmask.diffusion.parametrizations import LeaveOneOut
 from unmask.errors import CheckpointError, ConfigError
+from unmask.model import DiffusionLM
+from unmask.nn.transformer import Transformer
 from unmask.recipes.init import first_model, shape_of
 from unmask.recipes.run import DataSettings, ModelShape, Run, with_settings
 from unmask.recipes.train import build_model, replace_steps, resume, start
@@ -129,6 +133,17 @@ def test_a_model_without_tokenizer_and_one_that_is_not_there(models, text):
         first_model(with_settings(run, ["init=seddd-twin"]))
     with pytest.raises(ConfigError, match="there is none"):
         Run("x", data=DataSettings(tokenizer="model"))
+
+
+def test_kinds_that_no_objective_here_trains_are_refused(small_models):
+    model = load(small_models / "mdlm")
+    blocks = Transformer(dataclasses.replace(model.net.config, block_size=4))
+    for other, words in (
+        (DiffusionLM(blocks, model.process, model.parametrization, conditioning=None), "block diffusion"),
+        (DiffusionLM(model.net, model.process, LeaveOneOut(), conditioning=None), "LeaveOneOut"),
+    ):
+        with pytest.raises(ConfigError, match=f"(?s)this kind \\({words}\\) is not trained here.*SEDD, MDLM or GPT-2"):
+            shape_of(other)
 
 
 def test_a_resumed_run_whose_model_changed_its_shape_is_refused(models, text, small_tokenizer, tmp_path):

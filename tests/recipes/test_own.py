@@ -114,6 +114,15 @@ def test_a_batch_that_memory_does_not_hold_is_parted_and_splits_over_processes()
     assert chosen(1e6, machine=Machine("cpu", 1, 3, 16e9))[0].batch_size % 3 == 0
 
 
+def test_little_time_is_spent_on_smaller_batches():
+    run, reasons = chosen(1e7, "width=512", "depth=8", minutes=2)
+    assert run.batch_size == 4 and sum(what.startswith("batch_size") for what, _ in reasons) == 1
+    assert chosen(1e7, "width=512", "depth=8", minutes=200)[0].batch_size == 16
+    assert chosen(1e7, "width=512", "depth=8", "batch_size=16", minutes=2)[0].batch_size == 16
+    three = Machine("cpu", 1, 3, 16e9)
+    assert chosen(1e7, "width=512", "depth=8", minutes=2, machine=three)[0].batch_size % 3 == 0
+
+
 def test_an_accelerator_gets_more_tokens_a_step_and_a_longer_context():
     run, _ = chosen(1e9, machine=GPU, speed=1e15)
     assert run.model.length == 1024 and run.batch_size == 32 and run.data.tokenizer == "bpe:8192"

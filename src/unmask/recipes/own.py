@@ -4,7 +4,8 @@ What is not given by hand is chosen, in this order, and each choice comes with i
 
     vocabulary  the largest of which every entry is met MEETINGS times on average
     context     the longest that leaves 8 rows of held-out text and 64 to train on; 256 tokens on a CPU, 1024 on a GPU
-    batch       4096 tokens a step on a CPU, 32,768 on a GPU, in parts that memory holds
+    batch       4096 tokens a step on a CPU, 32,768 on a GPU, in parts that memory holds; fewer, down to
+                4 rows, where the time would hold less than FEWEST steps
     width       the largest of SIZES whose blocks see TOKENS_PER_PARAMETER tokens a parameter in the time, timed by real
                 steps, and have at most PARAMETERS_PER_TOKEN parameters for each token of the text
     steps       as many as the time holds, and at most PASSES over the text
@@ -31,6 +32,7 @@ from unmask.sampling.batching import free_memory
 from unmask.text.corpora import Corpus
 from unmask.text.loader import Loader
 from unmask.training.loop import accelerator, seconds_per_step
+from unmask.training.settings import PRECISIONS
 
 # width and depth of a body
 SIZES = ((64, 2), (96, 3), (128, 4), (192, 4), (256, 6), (384, 8), (512, 8), (768, 12), (1024, 24))
@@ -39,6 +41,7 @@ PARAMETERS_PER_TOKEN = 4  # beyond, a text is learned by heart; looks at held-ou
 PASSES = {"diffusion": 100, "ar": 16}  # new masks make a text last: Prabhudesai et al. 2025, arXiv 2507.15857
 MEETINGS = 100
 BYTES_PER_TOKEN = {512: 2.0, 1024: 2.5, 2048: 3.0, 4096: 3.5, 8192: 4.0, 50257: 4.4}  # of English, by vocabulary
+FEWEST = 300  # steps: small diffusion models stand still for about so many (LOG.md)
 STEPPING = 0.85  # of the time goes into steps
 TRYING = 0.05  # of the time may go into trials of sizes
 MINUTES = 10.0
@@ -173,7 +176,9 @@ def choose(
     _batch(plan, amount, machine, first)
     _size(plan, amount, machine, 60 * minutes, first, pace)
     _micro_batch(plan, machine, first)
-    seconds = None if "train.steps" in given else _precision(plan, pace)
+    seconds = None
+    if "train.steps" not in given:
+        seconds = _more_steps(plan, machine, 60 * minutes, _precision(plan, pace), pace)
     _time(plan, amount, 60 * minutes, seconds)
     return plan.run, plan.reasons
 
@@ -260,6 +265,8 @@ def _size(
     known = tokens(amount.train_bytes, plan.run.data.tokenizer)
     batch = plan.run.batch_size * plan.run.model.length
     chosen, why, left, took = SIZES[0], "the largest that is tried", TRYING * budget, 0.0
+    if "train.precision" not in plan.given:  # asked again for the chosen size: it hangs on it
+        plan.run = with_values(plan.run, {"train.precision": _faster(plan.trial(body(*SIZES[0])), pace)[0][1]})
     for size in SIZES:
         trial = plan.trial(body(*size))
         shape, own = trial.model, blocks(trial.model.width, trial.model.depth)
@@ -282,15 +289,31 @@ def _size(
     plan.put(body(*chosen), f"{blocks(made.width, made.depth):,} parameters in the blocks; {why}")
 
 
+def _faster(run: Run, pace: Pace) -> list[tuple[float, str]]:
+    """(seconds a step, precision), the faster first."""
+    return sorted((pace(with_values(run, {"train.precision": name})), name) for name in PRECISIONS)
+
+
 def _precision(plan: _Plan, pace: Pace) -> float:
     """The faster precision, where it is not given; returns the seconds a step."""
     if "train.precision" in plan.given:
         return pace(plan.run)
-    took = {name: pace(with_values(plan.run, {"train.precision": name})) for name in ("float32", "bfloat16")}
-    best = min(took, key=lambda name: took[name])
-    other = max(took, key=lambda name: took[name])
-    plan.put({"train.precision": best}, f"{took[best]:.3f} s a step, {took[other]:.3f} in {other}")
-    return took[best]
+    (best, name), (other, slower) = _faster(plan.run, pace)
+    plan.put({"train.precision": name}, f"{best:.3f} s a step, {other:.3f} in {slower}")
+    return best
+
+
+def _more_steps(plan: _Plan, machine: Machine, budget: float, seconds: float, pace: Pace) -> float:
+    """Smaller batches where the time would hold few steps; returns the seconds a step."""
+    whole = size = plan.run.batch_size
+    while size * seconds / whole * FEWEST > STEPPING * budget and size >= 8 and size // 2 % machine.processes == 0:
+        size //= 2
+    if size == whole or "batch_size" in plan.given:
+        return seconds
+    plan.reasons = [reason for reason in plan.reasons if not reason[0].startswith("batch_size")]
+    why = f"{size * plan.run.model.length:,} tokens a step, few, so that there are about {FEWEST} steps or more"
+    plan.put({"batch_size": size}, why)
+    return pace(plan.run)
 
 
 def _time(plan: _Plan, amount: Amount, budget: float, seconds: float | None) -> None:
