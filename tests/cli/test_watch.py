@@ -60,7 +60,12 @@ def test_what_is_watched_is_what_comes_out_unwatched(small_models, monkeypatch, 
     exported = call(*fill(small_models, "--json", "--export", kept))
     again = exported.lines()[0]
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in as_json.items() if k != "seconds"}
-    assert exported.err == f"replay: {kept}\n"
+    assert f"replay: {kept}\n" in exported.err
+
+
+def test_gaps_of_several_lengths_are_not_watched(small_models, tmp_path):
+    made = call("fill", "--model", small_models / "sedd", "a [MASK:1-2] b", "--export", tmp_path / "run.html")
+    assert made.code == 2 and "--export with gaps of 2 combinations of lengths" in made.err and not (tmp_path / "run.html").exists()
 
 
 def test_a_prompt_is_watched_too(small_models, monkeypatch):
