@@ -60,7 +60,8 @@ def main() -> None:
         for row in found
     ]  # fmt: skip
     facts = {"n": given.n, "length": given.length, "steps": given.steps, "threads": torch.get_num_threads()}
-    words = f"The same seed in two batch sizes; matrix products round by shape. {facts['threads']} threads"
+    threads = "1 thread" if facts["threads"] == 1 else f"{facts['threads']} threads"
+    words = f"The same seed in two batch sizes; matrix products round by shape. {threads}"
     print(json.dumps(facts | {"rows": found, "title": "What the batch changes", "words": words, "goals": goals}))
 
 

@@ -155,32 +155,32 @@ def mirrored_places(rounds: int) -> list[tuple[float, ...]]:
 
 
 def steps_at(
-    model: unmask.DiffusionLM, canvas: Canvas, steps: int, places: Sequence[Sequence[float]], **options: Any
+    model: unmask.DiffusionLM, canvas: Canvas, moves: int, places: Sequence[Sequence[float]], **options: Any
 ) -> Work:
-    """One step of a run of `steps` at each of the round's places (0 is its start, 1 its end).
+    """One step at each of the round's places (0 is the start, 1 the end) of a run that takes so many `moves`.
 
-    options: of `unmask.denoise`; where they have no `steps`, the number is only what the places refer to.
+    options: of `unmask.denoise`.
     """
     running = denoise(model, canvas, seed=0, **options)
     prior = next(running).tokens
 
     def work(turn: int) -> None:
         for place in places[turn]:
-            step = min(round(place * steps), steps - 1)
-            running.state = _state(model, running.rule, prior, steps, step)
+            step = min(round(place * moves), moves - 1)
+            running.state = _state(model, running.rule, prior, moves, step)
             next(running)
 
     return work
 
 
-def _state(model: unmask.DiffusionLM, rule: object, prior: Tensor, steps: int, step: int) -> State:
+def _state(model: unmask.DiffusionLM, rule: object, prior: Tensor, moves: int, step: int) -> State:
     """The state before a step: as many masks as are expected then, at random places, random tokens elsewhere."""
     at = torch.arange(prior.numel(), device=prior.device).view(prior.shape)
     text = (uniform(fold(0, "text"), at) * model.process.vocab_size).long()
     order = uniform(fold(0, "masked"), at).argsort(-1).argsort(-1)
     times = rule.rule.times if isinstance(rule, Corrected) else rule.times if isinstance(rule, GridRule) else None
-    t = times[step] if times is not None else max(1 - step / steps, LATEST)
-    masks = round(prior.shape[1] * (t if times is not None else 1 - step / steps))
+    t = times[step] if times is not None else max(1 - step / moves, LATEST)
+    masks = round(prior.shape[1] * (t if times is not None else 1 - step / moves))
     return State(torch.where(order < masks, prior, text), t, step=step)
 
 

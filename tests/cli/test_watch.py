@@ -1,5 +1,6 @@
 """--watch and --export: what is drawn, what is kept, and that the text is the one that comes out unwatched."""
 
+import contextlib
 import io
 import json
 import re
@@ -60,7 +61,13 @@ def test_what_is_watched_is_what_comes_out_unwatched(small_models, monkeypatch, 
     exported = call(*fill(small_models, "--json", "--export", kept))
     again = exported.lines()[0]
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in as_json.items() if k != "seconds"}
-    assert exported.err == f"replay: {kept}\n"
+    assert f"replay: {kept}\n" in exported.err
+
+
+def test_gaps_of_several_lengths_are_not_watched(small_models, tmp_path):
+    made = call("fill", "--model", small_models / "sedd", "a [MASK:1-2] b", "--export", tmp_path / "run.html")
+    assert made.code == 2 and "--export with gaps of 2 combinations of lengths" in made.err
+    assert not (tmp_path / "run.html").exists()
 
 
 def test_a_prompt_is_watched_too(small_models, monkeypatch):
@@ -128,3 +135,29 @@ def test_a_terminal_that_cannot_draw_is_none(small_models, monkeypatch):
     assert not watch._terminal()
     monkeypatch.setenv("TERM", "xterm")
     assert watch._terminal()
+
+
+@pytest.mark.slow
+def test_on_a_real_terminal_what_was_drawn_is_taken_away_again(small_models):
+    """A pseudo-terminal for stderr, a pipe for stdout."""
+    import os
+    import pty
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "90"}
+    arguments = map(str, fill(small_models, "--watch"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "unmask.cli.main", *arguments], stdout=subprocess.PIPE, stderr=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # what reading a terminal ends with
+            while part := os.read(ours, 65536):
+                drawn += part
+        assert process.stdout is not None
+        text = process.stdout.read().decode()
+    os.close(ours)
+    assert process.returncode == 0 and text == call(*fill(small_models)).out
+    assert watch.MASKED.encode() in drawn and b"\x1b[" in drawn
+    assert b"\x1b[2K" in drawn[-60:]  # its last act: lines are erased

@@ -39,6 +39,17 @@ def test_without_a_file_for_votes_the_blind_test_says_so(visit, models):
         refused(opened, 404)
 
 
+def test_a_blind_test_is_for_texts_that_both_models_can_write(visit):
+    page = visit().ready().page
+    page.get_by_label("Blind test").check(force=True)
+    page.locator("#go").click()  # the text that the page begins with has gaps
+    expect(page.get_by_role("alert")).to_contain_text("Give a text without gaps")
+    page.get_by_label("Text", exact=True).fill(PROMPT)
+    page.locator("[name=against]").select_option("sedd-twin")
+    page.locator("#go").click()
+    expect(page.get_by_role("alert")).to_contain_text("Choose two different models")
+
+
 def test_errors_are_the_servers_own_words(visit):
     opened = visit()
     page = opened.ready().page
@@ -71,8 +82,16 @@ def test_a_run_can_be_stopped(visit):
     page.locator("#write-view .token.final").first.wait_for()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Write", exact=True)).to_be_visible()
-    assert page.locator("#write-view .token.mask").count() > 0
+    left = page.locator("#write-view .token.mask").count()
+    assert left > 0
     expect(page.get_by_role("alert")).to_be_hidden()
+    page.locator("#write-view .token.given .body").first.click()  # a redraw writes what is missing, too
+    chosen = page.locator(".token.chosen").count()
+    page.locator("[name=steps]").fill("4")
+    page.get_by_role("button", name="Redraw", exact=True).click()
+    opened.done()
+    gaps = re.findall(r"MASK:(\d+)", opened.posted("v1/infill")[-1]["template"])
+    assert sum(map(int, gaps)) == left + chosen and page.locator("#write-view .token.mask").count() == 0
     write(opened, steps=4)  # and another one begun
 
 
@@ -104,6 +123,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit):
     for mode in ("Write", "Compare", "Blind test"):
         page.get_by_label(mode, exact=True).check(force=True)
         if mode != "Write":
+            page.get_by_label("Text", exact=True).fill(PROMPT)
             page.locator("#go").tap()
             page.locator("#compare-note, .choices").locator("visible=true").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 360, mode
@@ -120,8 +140,8 @@ def test_dark_is_dark(visit):
     page = write(visit(color_scheme="dark"))
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == f"rgb{channels(DARK.page)}"
     token = page.locator("#write-view .token.final:not(.fresh)").first
-    tint = token.locator(".body").evaluate("(it) => getComputedStyle(it).backgroundColor")
-    assert tint == f"rgb{channels(ramp(DARK)[int(token.get_attribute('data-stop'))])}"
+    tint = ramp(DARK)[int(token.get_attribute("data-stop"))]
+    expect(token.locator(".body")).to_have_css("background-color", f"rgb{channels(tint)}")
 
 
 def channels(color: str) -> tuple[int, ...]:

@@ -112,7 +112,7 @@ def test_infill_keeps_the_given_text_and_lists_the_gaps(client):
     answer = post(client, "/v1/infill", template=template, seed=1, steps=4, n=2).json()
     for choice in answer["choices"]:
         first, second = choice["gaps"]
-        assert choice["text"] == f"The{first} of the{second} \N{FIRE}."
+        assert choice["text"] == f"The {first} of the {second} \N{FIRE}."
     assert answer["usage"]["completion_tokens"] == 8 and answer["seconds"] > 0
 
 
@@ -202,6 +202,7 @@ def test_only_json_is_read_so_that_a_foreign_page_cannot_post(client):
     [
         ({"template": "no gap"}, "no gap"),
         ({"template": "[MASK:0]"}, "a gap of no tokens"),
+        ({"template": "[MASK:2-4]"}, "a gap of several lengths"),
         ({"template": "[MASK:-3]"}, "a gap that cannot be read"),
         ({"template": "[MASK:33]"}, "the model's context is 32"),
         ({"template": "[MASK:99999999999]"}, "the model's context is 32"),

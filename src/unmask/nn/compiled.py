@@ -65,7 +65,8 @@ class CompiledStack:
             self.told("torch.compile keeps no more shapes: this one runs as it is")
             return Transformer.stack(self.net, h, shared)
         except TorchDynamoException as error:
-            raise ConfigError(f"the network could not be compiled: {str(error).splitlines()[0]}", MISSING) from None
+            cause = str(getattr(error, "inner_exception", error)).splitlines()[0]
+            raise ConfigError(f"the network could not be compiled: {cause}", MISSING) from None
         self.told(f"compiled in {time.perf_counter() - began:.0f} s")
         self.seen.add(shape)
         return out

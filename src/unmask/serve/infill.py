@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from unmask.sampling.canvas import Canvas
+from unmask.sampling.template import Template
 from unmask.serve.jobs import Job, News
 from unmask.serve.reading import UNKNOWN
 from unmask.serve.refusals import Refusal, refusal
@@ -28,6 +29,7 @@ class Infill:
             raise Refusal(400, f"a stream of {body.n} samples at once: n is 1 with stream", param="n")
         if body.alternatives and not body.diffusing:
             raise Refusal(400, "alternatives are named in frames: they need diffusing", param="alternatives")
+        self.template = Template.parse(body.template)
         self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
         self.way = self.chosen.check(self.canvas, top=body.alternatives if body.diffusing else None)
         self.id, self.created = f"infill-{uuid.uuid4().hex}", int(time.time())
@@ -55,8 +57,28 @@ class Infill:
         self.service.metrics.wrote(self.chosen.name, self.given, written)
         return usage(self.given, written)
 
+    def _gaps(self, look: Look) -> list[str]:
+        """The text of each gap that has begun, as far as it is final from the left; in a gap that is whole, all of it.
+
+        Of the last of them, bytes that are no character yet are left out.
+        """
+        final = int(look.committed.long().cumprod(0).sum())
+        tokens, frozen, texts, at = look.tokens[:final].tolist(), self.canvas.frozen[0].tolist(), list[str](), 0
+        while len(texts) < len(self.template.gaps):
+            start = next(i for i in range(at, len(frozen)) if not frozen[i])
+            at = start + self.template.gaps[len(texts)].least
+            text = self.chosen.tokenizer.decode(tokens[start:at])
+            texts.append(self.template.own_text(len(texts), text if at <= final else text.rstrip(UNKNOWN)))
+            if at > final:
+                break
+        return texts
+
     def _text(self, look: Look) -> str:
-        return self.chosen.tokenizer.decode(look.tokens.tolist())
+        """The given text and what is final of the gaps, up to the first that is not whole."""
+        gaps = self._gaps(look)
+        if look.last:
+            return self.template.filled(gaps)
+        return "".join(piece + text for piece, text in zip(self.template.given, gaps, strict=False))
 
     def answer(self, ends: Sequence[News]) -> dict[str, Any]:
         """The whole answer."""
@@ -71,17 +93,6 @@ class Infill:
             "seconds": round(max(look.seconds for look in looks), 6),
         }  # fmt: skip
 
-    def _gaps(self, look: Look) -> list[str]:
-        """The new text of each gap, in order."""
-        gaps, run = list[str](), list[int]()
-        for number, given in zip([*look.tokens.tolist(), 0], [*self.canvas.frozen[0].tolist(), True], strict=True):
-            if not given:
-                run.append(number)
-            elif run:
-                gaps.append(self.chosen.tokenizer.decode(run))
-                run = []
-        return gaps
-
     async def stream(self, job: Job) -> AsyncIterator[bytes]:
         """Server-sent events: frames, or what is new of the text that is final from the left."""
         said, look = "", None
@@ -95,7 +106,7 @@ class Infill:
                 if frames is not None:
                     yield event(frames.frame(look))
                     continue
-                text = self._prefix(look)
+                text = self._text(look)
                 if len(text) > len(said) or look.last:
                     yield event(self._chunk(text[len(said) :], look.last))
                 said = text
@@ -113,12 +124,6 @@ class Infill:
             "id": self.id, "object": "infill.chunk", "created": self.created, "model": self.chosen.name,
             "choices": [{"index": 0, "text": text, "finish_reason": "length" if last else None}],
         }  # fmt: skip
-
-    def _prefix(self, look: Look) -> str:
-        """The text that is final from the left, given text included."""
-        final = int(look.committed.long().cumprod(0).sum())
-        text = self.chosen.tokenizer.decode(look.tokens[:final].tolist())
-        return text if look.last else text.rstrip(UNKNOWN)
 
 
 class Frames:

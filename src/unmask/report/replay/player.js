@@ -69,6 +69,7 @@ export class Player {
     this.live = live;
     panel.film = film;
     panel.name.textContent = film.facts.model ?? "";
+    panel.rate.textContent = "";
     panel.stage.load(film, { reserve: !live });
   }
 

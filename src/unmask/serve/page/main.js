@@ -4,7 +4,7 @@ import { el } from "../../report/replay/dom.js";
 import { Film, word } from "../../report/replay/film.js";
 import { Player } from "../../report/replay/player.js";
 import { get, setKey } from "./wire.js";
-import { template, GAP, withGap, write } from "./runs.js";
+import { template, GAP, write } from "./runs.js";
 import { insertGap, Settings } from "./settings.js";
 import { savePicture, saveReplay } from "./files.js";
 import { Blind } from "./blind.js";
@@ -163,8 +163,7 @@ async function compare(ask, signal) {
   $("compare-note").textContent = noteOn(ask, models);
   say(`Writing with ${models[0].id}, then with ${models[1].id}.`);
   const films = [null, null];
-  models.forEach(({ id }, i) => player.set(i, new Film({ facts: { model: id } }), { live: true }));
-  player.extend();
+  player.load(models.map(({ id }) => new Film({ facts: { model: id } })), { live: true });
   for (const [i, model] of models.entries()) {
     const onframe = (film) => {
       if (films[i] !== film) {
@@ -186,22 +185,24 @@ async function compare(ask, signal) {
 }
 
 function noteOn(ask, models) {
-  const blindSide = GAP.test(ask.text) && models.find(({ kind }) => kind === "autoregressive");
-  return blindSide ? `${blindSide.id} reads only what stands before the first gap.` : "";
+  const rightwards = GAP.test(ask.text) && models.find(({ kind }) => kind === "autoregressive");
+  return rightwards ? `${rightwards.id} reads only what stands before the first gap.` : "";
 }
 
 // ---- two texts without their names
 
 async function twoTexts(ask, signal) {
+  const models = [settings.model, settings.against];
   $("blind-view").replaceChildren(el("p", { class: "waiting" }, "Writing two texts."));
   say("Writing two texts.");
   const pair = [];
   try {
     if ((await blind.standing()) === null) throw new Error("This server keeps no votes. Start it with a file for them: unmask serve --votes FILE");
-    if (settings.model.id === settings.against.id) throw new Error("Choose two different models to tell apart.");
-    for (const model of [settings.model, settings.against]) {
-      const text = model.kind === "autoregressive" ? ask.text.split(GAP, 1)[0] : withGap(ask.text, ask.length);
-      pair.push({ model, film: await write(model, { ...ask, text, alternatives: 0 }, { signal, onframe: () => {} }) });
+    if (models[0].id === models[1].id) throw new Error("Choose two different models to tell apart.");
+    const note = noteOn(ask, models);
+    if (note) throw new Error(`${note} Give a text without gaps, so that both have the same to do.`);
+    for (const model of models) {
+      pair.push({ model, film: await write(model, { ...ask, alternatives: 0 }, { signal, onframe: () => {} }) });
     }
   } catch (error) {
     $("blind-view").replaceChildren();

@@ -83,7 +83,8 @@ function gapLength(text) {
   return gaps.reduce((sum, gap) => sum + (Number(/:(\d+)/.exec(gap)?.[1]) || 1), 0);
 }
 
-// The film's text with the chosen positions as gaps, all else given. It ends where the text does.
+// The film's text with the chosen positions, and those that are still masked, as gaps, all else given. It ends where the
+// text does.
 export function template(film, chosen) {
   const row = film.row(film.last);
   let out = "";
@@ -93,7 +94,7 @@ export function template(film, chosen) {
     gap = 0;
   };
   for (let i = 0; i < row.length; i++) {
-    if (chosen.has(i)) gap++;
+    if (chosen.has(i) || row[i] === null) gap++;
     else if (row[i] === END) break;
     else if (row[i] !== "" || !gap) {
       close();
