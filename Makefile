@@ -9,13 +9,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow test-gpu check format bench bench-gpu docs report wheel lock clean
+.PHONY: help install demo test test-slow test-gpu check format bench bench-sampling bench-samplers bench-gpu screenshots docs \
+	report wheel lock clean
 
 help:
 	@echo "make demo       samples, fills, scores: report/index.html, from the embedded models"
 	@echo "make test       the tests (under 5 minutes);  make test-slow  kill, two-process and command-line tests"
 	@echo "make check      ruff, mypy --strict, import-linter;  make format  fix what ruff can"
-	@echo "make bench      measure, write benchmarks/results and docs/results.md;  make bench-gpu  figure 1 at full size"
+	@echo "make bench      measure all, write benchmarks/results and docs/results.md (half an hour)"
+	@echo "make bench-sampling  the sampling engine against its goals (12 minutes);  make bench-gpu  the same, full size"
+	@echo "make bench-samplers  every rule's samples, judged, for docs/guides/choose-a-sampler.md (an hour)"
+	@echo "make screenshots  the pictures of the page in docs/images (needs chromium, as make test-slow does)"
 	@echo "make docs       the documentation as a site in build/site, every link checked"
 	@echo "make install    the environment in $(VENV) and nothing more;  make wheel  dist/*.whl"
 
@@ -41,6 +45,9 @@ test-slow: install
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
 
+screenshots: install
+	cd tests && ../$(BIN)/python -m serve.screenshots
+
 check: install
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -54,8 +61,14 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/run.py
 
+bench-sampling: install
+	$(BIN)/python benchmarks/run.py engine
+
+bench-samplers: install
+	$(BIN)/python benchmarks/run.py samplers
+
 bench-gpu: install
-	$(BIN)/python benchmarks/run.py figure1_gpu
+	$(BIN)/python benchmarks/run.py figure1_gpu engine_gpu
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q

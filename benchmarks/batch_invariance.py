@@ -1,6 +1,6 @@
 """How many samples differ between batch sizes, by dtype: matrix products round differently by shape.
 
-python benchmarks/batch_invariance.py [--model sedd-twin] [-n 32] [--steps 32] [--length 128] [--batches 1 4 16]
+python benchmarks/batch_invariance.py [--model sedd-twin] [-n 32] [--steps 16] [--length 64] [--batches 1 16]
 """
 
 import argparse
@@ -38,27 +38,31 @@ def compare(name: str, dtype: str, given: argparse.Namespace) -> list[dict]:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--model", nargs="+", default=["sedd-twin", "ar-twin"])
-    words.add_argument("-n", type=int, default=32)
-    words.add_argument("--steps", type=int, default=32)
-    words.add_argument("--length", type=int, default=128)
-    words.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
-    words.add_argument("--dtypes", nargs="+", default=list(DTYPES))
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--device", default="cpu")
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", default=["sedd-twin", "ar-twin"])
+    parser.add_argument("-n", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
     found = [row for name in given.model for dtype in given.dtypes for row in compare(name, dtype, given)]
-    table = [
+    goals = [
         {
-            "what": f"{row['model']}, {row['dtype']}: samples that differ, batch {row['batches'][1]} against "
-            f"{row['batches'][0]} (n = {given.n}, {given.length} tokens)",
-            "value": f"{row['samples']:.1%}",
-            "floor": f"{row['tokens']:.2%} of tokens",
+            "what": f"{row['model']}: samples that differ, batch {row['batches'][1]} against {row['batches'][0]}",
+            "variant": row["dtype"], "value": 100 * row["samples"], "unit": "%", "spread": None,
+            "goal": "0 %" if row["dtype"] == "float64" else "",
+            "reached": row["samples"] == 0 if row["dtype"] == "float64" else None,
+            "note": f"{given.n} samples of {given.length} tokens, {given.steps} steps; {row['tokens']:.2%} of tokens",
         }
         for row in found
-    ]
-    print(json.dumps({"n": given.n, "length": given.length, "steps": given.steps, "rows": found, "table": table}))
+    ]  # fmt: skip
+    facts = {"n": given.n, "length": given.length, "steps": given.steps, "threads": torch.get_num_threads()}
+    threads = "1 thread" if facts["threads"] == 1 else f"{facts['threads']} threads"
+    words = f"The same seed in two batch sizes; matrix products round by shape. {threads}"
+    print(json.dumps(facts | {"rows": found, "title": "What the batch changes", "words": words, "goals": goals}))
 
 
 if __name__ == "__main__":

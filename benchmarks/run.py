@@ -1,22 +1,30 @@
-"""Run the benchmarks, keep their JSON in benchmarks/results, and write the table of docs/results.md from it.
+"""Run the benchmarks, keep their JSON in benchmarks/results, and write docs/results.md and its pictures from it.
 
-python benchmarks/run.py [NAME ...]     all, or the named ones: training_step, startup, sampling, figure1
-python benchmarks/run.py figure1_gpu    figure 1 at the paper's size, on an accelerator
+python benchmarks/run.py [NAME ...]     all of NAMES, or the named ones
+python benchmarks/run.py samplers       every rule's samples, judged: an hour, so that it is asked for by name
+python benchmarks/run.py figure1_gpu engine_gpu    at the paper's size, on an accelerator
+python benchmarks/run.py --draw         measure nothing: the page and the pictures from what is kept
 """
 
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
+
+from machine import processor
+from page import page
+from plots import pictures, save
+from sampler_page import sampler_picture, with_table
 
 from unmask.evaluation.results import provenance
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-TABLE = HERE.parent / "docs" / "results.md"
-NAMES = ("startup", "sampling", "training_step", "figure1")
-GPU = {"figure1_gpu": ("figure1.py", "--size", "xl")}
+DOCS = HERE.parent / "docs"
+GUIDE = DOCS / "guides" / "choose-a-sampler.md"
+NAMES = ("startup", "sampling", "serving", "training_step", "figure1", "batch_invariance", "engine")
+ASKED = ("samplers",)
+GPU = {"figure1_gpu": ("figure1.py", "--size", "xl"), "engine_gpu": ("engine.py", "--size", "xl")}
 
 
 def run(name: str) -> dict:
@@ -25,48 +33,27 @@ def run(name: str) -> dict:
     script, *arguments = GPU.get(name, (f"{name}.py",))
     command = [sys.executable, HERE / script, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]) | {"provenance": provenance(benchmark=name, cpu=cpu())}
-
-
-def cpu() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def table(results: list[dict]) -> str:
-    """The Markdown page, from the kept JSON."""
-    lines = [
-        "# Measured\n",
-        "Written by `make bench` from `benchmarks/results/*.json`; do not edit. Timings are medians of interleaved",
-        "repeats in one process; a ratio is to the floor that its line names.\n",
-        "| what | value | floor or goal | ratio | where |",
-        "|---|---|---|---|---|",
-    ]
-    for result in results:
-        where = f"{result['provenance']['settings']['cpu']}, {result['provenance']['date'][:10]}"
-        for row in result["table"]:
-            lines.append(
-                f"| {row['what']} | {row['value']} | {row.get('floor', '')} | {row.get('ratio', '')} | {where} |"
-            )
-    return "\n".join(lines) + "\n"
+    return json.loads(done.stdout.splitlines()[-1]) | {"provenance": provenance(benchmark=name, cpu=processor())}
 
 
 def main() -> None:
     names = sys.argv[1:] or list(NAMES)
-    wrong = [name for name in names if name not in (*NAMES, *GPU)]
+    names = [] if names == ["--draw"] else names
+    wrong = [name for name in names if name not in (*NAMES, *ASKED, *GPU)]
     if wrong:
-        sys.exit(f"unknown benchmark {wrong[0]!r}; known: {', '.join((*NAMES, *GPU))}")
+        sys.exit(f"unknown benchmark {wrong[0]!r}; known: {', '.join((*NAMES, *ASKED, *GPU))}")
     RESULTS.mkdir(exist_ok=True)
     for name in names:
         result = run(name)
         (RESULTS / f"{result.pop('file', name)}.json").write_text(json.dumps(result, indent=1) + "\n")
-    kept = [json.loads(path.read_text()) for name in NAMES for path in sorted(RESULTS.glob(f"{name}*.json"))]
-    TABLE.write_text(table(kept))
-    print(TABLE.read_text())
+    kept = {path.stem: json.loads(path.read_text()) for name in NAMES for path in sorted(RESULTS.glob(f"{name}*.json"))}
+    if (RESULTS / "samplers.json").exists():
+        samplers = json.loads((RESULTS / "samplers.json").read_text())
+        save(DOCS / "images", "samplers", sampler_picture(samplers))
+        GUIDE.write_text(with_table(GUIDE.read_text(), samplers))
+    drawn = pictures(kept, DOCS / "images")
+    (DOCS / "results.md").write_text(page(list(kept.values()), drawn))
+    print((DOCS / "results.md").read_text())
 
 
 if __name__ == "__main__":

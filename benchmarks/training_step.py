@@ -24,8 +24,9 @@ from unmask.recipes.run import ModelShape
 from unmask.recipes.train import build_model
 from unmask.text import loader
 from unmask.text.tokenizers import gpt2
-from unmask.training.loop import TrainSettings, train
+from unmask.training.loop import train
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 BATCH, LENGTH = 4, 256
 

@@ -1,6 +1,7 @@
 """Writing models: whole or not at all, and to the hub."""
 
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 
@@ -117,6 +118,7 @@ class FakeHub:
     """Stands in for huggingface_hub.HfApi and keeps what it was told."""
 
     has_readme: bool = False
+    branch: str | None = None
     error: Exception | None = None
     created: tuple[str, bool, bool] | None = None
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
@@ -131,12 +133,19 @@ class FakeHub:
         self.created = (repo_id, private, exist_ok)
         return f"https://huggingface.co/{repo_id}"
 
-    def file_exists(self, repo_id: str, filename: str) -> bool:
-        assert (repo_id, filename) == ("ann/small", "README.md")
+    def create_branch(self, repo_id: str, *, branch: str, exist_ok: bool) -> None:
+        assert repo_id == "ann/small" and exist_ok and self.created is not None
+        self.branch = branch
+
+    def file_exists(self, repo_id: str, filename: str, *, revision: str | None = None) -> bool:
+        assert (repo_id, filename, revision) == ("ann/small", "README.md", self.branch)
         return self.has_readme
 
-    def upload_folder(self, *, repo_id, folder_path, ignore_patterns, commit_message) -> None:
-        assert repo_id == "ann/small" and "unmask" in commit_message
+    def upload_folder(
+        self, *, repo_id, folder_path, ignore_patterns, commit_message, delete_patterns, revision=None
+    ) -> None:
+        assert repo_id == "ann/small" and "unmask" in commit_message and revision == self.branch
+        assert set(delete_patterns) == set(checkpoint.FILES) - {"README.md"}
         self.files = {k: v for k, v in bits(Path(folder_path)).items() if k not in (ignore_patterns or [])}
         self.model = checkpoint.load(Path(folder_path))
 
@@ -155,6 +164,30 @@ def test_pushing_to_the_hub(monkeypatch, private, has_readme):
     if not has_readme:
         card = hub.files["README.md"].decode()
         assert card.startswith("---\nlibrary_name: unmask\n") and 'unmask.load("ann/small")' in card
+
+
+def test_pushing_to_a_branch_in_another_dtype(monkeypatch):
+    hub = FakeHub()
+    monkeypatch.setattr("huggingface_hub.HfApi", hub)
+    checkpoint.push_to_hub(absorbing(), "ann/small", revision="half", dtype=torch.bfloat16)
+    assert hub.branch == "half"
+    exact = absorbing().net.vocab_embed.embedding
+    assert torch.equal(hub.model.net.vocab_embed.embedding, exact.to(torch.bfloat16).float())
+
+
+def test_what_is_pushed_is_what_the_real_client_takes():
+    """The fake's words are those of huggingface_hub: each keyword is one of the real method's."""
+    from huggingface_hub import HfApi
+
+    for name, given in {
+        "create_repo": {"private", "exist_ok"},
+        "create_branch": {"branch", "exist_ok"},
+        "file_exists": {"revision"},
+        "upload_folder": {
+            "repo_id", "folder_path", "ignore_patterns", "commit_message", "delete_patterns", "revision",
+        },
+    }.items():  # fmt: skip
+        assert given <= inspect.signature(getattr(HfApi, name)).parameters.keys(), name
 
 
 def test_a_hub_that_refuses(monkeypatch):

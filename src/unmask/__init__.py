@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from unmask import errors
     from unmask import evaluation as evaluate
     from unmask.checkpoint import push_to_hub, save
-    from unmask.compat import load
+    from unmask.compat import convert, load
+    from unmask.diffusion.hybrid import Hybrid
     from unmask.diffusion.matrix import RateMatrix
     from unmask.diffusion.processes import Absorbing, Uniform
+    from unmask.evaluation.infill import Infill, infill
     from unmask.model import AutoregressiveLM, DiffusionLM
     from unmask.sampling import Canvas, Frame, Sample, denoise, sample
 
@@ -31,20 +33,24 @@ _DOOR = {
     "Canvas": "unmask.sampling",
     "DiffusionLM": "unmask.model",
     "Frame": "unmask.sampling",
+    "Hybrid": "unmask.diffusion.hybrid",
+    "Infill": "unmask.evaluation.infill",
     "RateMatrix": "unmask.diffusion.matrix",
     "Sample": "unmask.sampling",
     "Uniform": "unmask.diffusion.processes",
+    "convert": "unmask.compat",
     "denoise": "unmask.sampling",
     "errors": "unmask.errors",
     "evaluate": "unmask.evaluation",
+    "infill": "unmask.evaluation.infill",
     "load": "unmask.compat",
     "push_to_hub": "unmask.checkpoint",
     "sample": "unmask.sampling",
     "save": "unmask.checkpoint",
 }
 __all__ = [  # noqa: RUF022
-    "load", "save", "push_to_hub", "sample", "denoise", "Canvas", "Sample", "Frame", "DiffusionLM",
-    "AutoregressiveLM", "Absorbing", "Uniform", "RateMatrix", "evaluate", "errors",
+    "load", "save", "convert", "push_to_hub", "sample", "denoise", "infill", "Canvas", "Sample", "Frame", "Infill",
+    "DiffusionLM", "AutoregressiveLM", "Absorbing", "Uniform", "Hybrid", "RateMatrix", "evaluate", "errors",
 ]  # fmt: skip
 
 

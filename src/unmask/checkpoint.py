@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.parametrizations import PARAMETRIZATIONS
-from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import AssetError, CheckpointError, ConfigError, InputError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
+from unmask.model_card import model_card
 from unmask.nn.quantized import is_quantized
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.tokenizers import Tokenizer
@@ -109,7 +110,7 @@ def describe(model: LanguageModel) -> dict[str, Any]:
     if isinstance(model, DiffusionLM):
         process = model.process
         config |= {
-            "process": {"name": name_of(PROCESSES, process), "vocab_size": process.vocab_size},
+            "process": {k: v for k, v in entry(PROCESSES, process).items() if k != "schedule"},
             "schedule": entry(SCHEDULES, process.schedule),
             "parametrization": entry(PARAMETRIZATIONS, model.parametrization),
             "conditioning": model.conditioning,
@@ -143,8 +144,8 @@ def build(config: dict[str, Any], *, tokenizer: Tokenizer | None = None) -> Lang
             return AutoregressiveLM(net, bos_id=config["bos_id"], tokenizer=tokenizer, card=card)
         if config["kind"] != "diffusion":
             raise unknown("kind of model", str(config["kind"]), ["diffusion", "autoregressive"])
-        if config["conditioning"] not in ("sigma", "t", None):
-            raise unknown("conditioning", str(config["conditioning"]), ["sigma", "t", "null"])
+        if config["conditioning"] not in ("sigma", "t", "zero", None):
+            raise unknown("conditioning", str(config["conditioning"]), ["sigma", "t", "zero", "null"])
         schedule = make(SCHEDULES, "schedule", config["schedule"])
         process = make(PROCESSES, "process", config["process"] | {"schedule": schedule})
         parametrization = make(PARAMETRIZATIONS, "parametrization", config["parametrization"])
@@ -171,11 +172,13 @@ def make(table: dict[str, Any], kind: str, values: dict[str, Any]) -> Any:
     return table[name](**fields)
 
 
-def save(model: LanguageModel, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+def save(
+    model: LanguageModel, folder: str | Path, *, dtype: torch.dtype | None = None, readme: str | None = None
+) -> Path:
     """Write a model folder, replacing one that is there; weights as `dtype` (default: as they are).
 
-    Raises CheckpointError where `folder` is a file, or holds anything else that would be lost; ConfigError for a
-    quantized model.
+    readme: what README.md is to say; without it there is none. Raises CheckpointError where `folder` is a file, or
+    holds anything else that would be lost; ConfigError for a quantized model.
     """
     if is_quantized(model.net):
         raise ConfigError("a quantized model is not saved", "save it before, and quantize it where it is loaded")
@@ -199,45 +202,57 @@ def save(model: LanguageModel, folder: str | Path, *, dtype: torch.dtype | None 
         write_json(temporary / "config.json", describe(model))
         if model.tokenizer is not None:
             model.tokenizer.save(temporary)
+        if readme is not None:
+            (temporary / "README.md").write_text(readme, encoding="utf-8")
         if isinstance(model, DiffusionLM) and model.unigram is not None:
             save_file({"unigram": model.unigram.detach().cpu().float().contiguous()}, temporary / "unigram.safetensors")
     return target
 
 
-def push_to_hub(model: LanguageModel, repo_id: str, *, private: bool = False) -> str:
+def check_hub_id(repo_id: str) -> None:
+    """ConfigError for what is not owner/name."""
+    if not HUB_ID.fullmatch(repo_id):
+        raise ConfigError(f"{repo_id!r} is not a hub id", "give owner/name")
+
+
+def push_to_hub(
+    model: LanguageModel,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
+    message: str = "Upload a model with unmask",
+) -> str:
     """Upload a model folder to the Hugging Face hub as `owner/name`, made if need be; returns its address.
 
-    A README.md that the repository has already is left as it is. Raises ConfigError for a malformed id and
-    AssetError where the hub refuses or cannot be reached.
+    revision: the branch, made if need be, default the main one. dtype: of the weights, default as they are. A README.md
+    that the repository has already is left as it is; else a model card is written. Files of an earlier model that this
+    one has not are deleted. Raises ConfigError for a malformed id and AssetError where the hub refuses or cannot be
+    reached.
     """
     from huggingface_hub import HfApi
 
-    if not HUB_ID.fullmatch(repo_id):
-        raise ConfigError(f"{repo_id!r} is not a hub id", "give owner/name")
+    check_hub_id(repo_id)
     with tempfile.TemporaryDirectory(prefix="unmask-") as temporary:
-        folder = save(model, Path(temporary) / "model")
-        (folder / "README.md").write_text(_hub_card(repo_id), encoding="utf-8")
+        folder = save(model, Path(temporary) / "model", dtype=dtype, readme=model_card(model, repo_id, dtype))
+        at = {"revision": revision} if revision else {}
         try:
             api = HfApi()
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))
-            keep = ["README.md"] if api.file_exists(repo_id, "README.md") else None
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            keep = ["README.md"] if api.file_exists(repo_id, "README.md", **at) else None
             api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                ignore_patterns=keep,
-                commit_message="Upload a model with unmask",
-            )
+                repo_id=repo_id, folder_path=folder, ignore_patterns=keep, commit_message=message,
+                delete_patterns=[name for name in FILES if name != "README.md"], **at,
+            )  # fmt: skip
         except Exception as error:  # the client raises its own, its HTTP library's and the system's errors
             raise AssetError(
                 f"{repo_id} could not be uploaded: {type(error).__name__}: {error}",
                 "log in with `hf auth login`, and check the owner's name and the connection",
             ) from error
     return address
-
-
-def _hub_card(repo_id: str) -> str:
-    head = "---\nlibrary_name: unmask\npipeline_tag: text-generation\n---\n"
-    return f'{head}\n# {repo_id}\n\n```python\nimport unmask\n\nmodel = unmask.load("{repo_id}")\n```\n'
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

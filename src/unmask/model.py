@@ -14,6 +14,7 @@ from torch import Tensor
 from unmask.diffusion.parametrizations import Parametrization
 from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
+from unmask.nn.blocks import hidden_beside
 from unmask.nn.cache import KVCache
 from unmask.nn.compiled import compile_body
 from unmask.nn.quantized import quantize
@@ -22,7 +23,18 @@ from unmask.nn.transformer import Transformer
 if TYPE_CHECKING:
     from unmask.text.tokenizers import Tokenizer
 
-Conditioning = Literal["sigma", "t"] | None
+Conditioning = Literal["sigma", "t", "zero"] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clean:
+    """What stands before each block of a text, clean: the context that a block model is trained with.
+
+    x0 [B, L]: the text; of it block b of xt sees the blocks before b. block_size: default the model's.
+    """
+
+    x0: Tensor
+    block_size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,25 +154,53 @@ class DiffusionLM(WithWeights):
         self.unigram = unigram
 
     def condition(self, t: Tensor) -> Tensor | None:
-        """What the network is told about the time t: sigma, t or nothing."""
+        """What the network is told about the time t: sigma, t on the schedule's clock, always 0, or nothing."""
         if self.conditioning is None:
             return None
-        return t if self.conditioning == "t" else self.process.schedule.sigma(t)
+        if self.conditioning == "zero":
+            return t.new_zeros(1)  # one number for all rows
+        return self.process.schedule.clock(t) if self.conditioning == "t" else self.process.schedule.sigma(t)
+
+    @property
+    def block_size(self) -> int | None:
+        """How many tokens it denoises together, given all blocks before them; None: the whole text."""
+        return self.net.config.block_size
 
     @torch.no_grad()
-    def predict(self, xt: Tensor, t: Tensor) -> Prediction:
-        """Run the body once on xt [B, L] at times t, [B] or [B, L]."""
-        alike = t.ndim == 1 and t.stride(0) == 0  # one time, expanded: the body computes its modulation once
-        hidden = self.net.hidden(xt, self.condition(t[:1] if alike else t))
-        return Prediction(self, hidden, xt, t if t.ndim == 2 else t[:, None].expand(xt.shape))
+    def predict(self, xt: Tensor, t: Tensor, context: KVCache | Clean | None = None) -> Prediction:
+        """Run the body once on xt [B, L] at times t, [B] or [B, L].
 
-    def log_p0(self, xt: Tensor, t: Tensor, *, at: Tensor | None = None) -> Tensor:
+        context, of a model with blocks: a `KVCache` of the blocks before xt (see `commit`), or `Clean`, which lets each
+        block of xt see the clean ones before it, all in one pass; without it the blocks are read as they stand in xt.
+        Raises ConfigError for a context and a model without blocks.
+        """
+        times = t if t.ndim == 2 else t[:, None].expand(xt.shape)
+        if context is not None and self.block_size is None:
+            raise ConfigError("a context for a model without blocks", "it reads the whole text: leave it out")
+        if isinstance(context, Clean):
+            told = self.condition(torch.cat([times, torch.zeros_like(times)], 1))
+            hidden = hidden_beside(self.net, xt, context.x0, told, block_size=context.block_size)
+        else:
+            alike = t.ndim == 1 and t.stride(0) == 0  # one time, expanded: the body computes its modulation once
+            hidden = self.net.hidden(xt, self.condition(t[:1] if alike else t), cache=context)
+        return Prediction(self, hidden, xt, times)
+
+    @torch.no_grad()
+    def commit(self, x0: Tensor, cache: KVCache) -> None:
+        """Read the finished blocks x0 [B, L], which follow what `cache` holds, into it."""
+        self.net.hidden(x0, self.condition(torch.zeros(1, device=x0.device)), cache=cache, commit=True)
+
+    def log_p0(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, context: KVCache | Clean | None = None
+    ) -> Tensor:
         """log p(x0 | xt), [B, L, V], or [N, V] at the True positions of `at`."""
-        return self.predict(xt, t).log_p0(at)
+        return self.predict(xt, t, context).log_p0(at)
 
-    def log_score(self, xt: Tensor, t: Tensor, *, at: Tensor | None = None) -> Tensor:
+    def log_score(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, context: KVCache | Clean | None = None
+    ) -> Tensor:
         """log p_t(y) / p_t(xt), [B, L, S], or [N, S] at the True positions of `at`."""
-        return self.predict(xt, t).log_score(at)
+        return self.predict(xt, t, context).log_score(at)
 
 
 class AutoregressiveLM(WithWeights):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from unmask import compat
@@ -17,6 +18,52 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def sedd(tmp_path: Path) -> Path:
     """A copy of a SEDD folder in its published layout, to be changed."""
     return Path(shutil.copytree(GOLDEN / "sedd_absorb_tiny", tmp_path / "sedd"))
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path) -> Callable[..., Path]:
+    """A small folder in the layout of a family, as its hub repository has it: golden weights, or made of MDLM's."""
+
+    def make(family: str) -> Path:
+        folder = tmp_path / family
+        if family in ("mdlm", "bd3lm", "gidd"):
+            return Path(shutil.copytree(GOLDEN / f"{family}_tiny", folder))
+        if family == "gidd-hybrid":
+            shutil.copytree(GOLDEN / "gidd_tiny", folder)
+            return _config(folder, p_uniform=0.2)
+        if family == "sedd":
+            return Path(shutil.copytree(GOLDEN / "sedd_absorb_tiny", folder))
+        if family == "sedd-uniform":
+            return Path(shutil.copytree(GOLDEN / "sedd_uniform_tiny", folder))
+        shutil.copytree(GOLDEN / "mdlm_tiny", folder)
+        if family == "duo":
+            return _config(folder, architectures=["DUO"], model_type="duo", causal=False, var_min=False)
+        assert family in ("sdtt", "sdtt-from-hub")
+        weights = load_file(folder / "model.safetensors")
+        if family == "sdtt-from-hub":
+            save_file({f"backbone.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(SDTT))
+        return folder
+
+    return make
+
+
+# what is read of the Hydra config that SDTT's models carry, among some that is not
+SDTT = {
+    "seed": 1, "compile": False, "time_conditioning": False,
+    "parameterization": {"name": "multi-round-sdtt", "distill_mode": "kl-bwd", "start_from_hf": True},
+    "model": {
+        "name": "small", "type": "ddit-orig", "hidden_size": 64, "cond_dim": 128, "length": 24, "n_blocks": 2,
+        "n_heads": 4, "scale_by_sigma": True, "dropout": 0.1,
+    },
+    "noise": {"type": "loglinear"}, "tokenizer": {"name": "gpt2"},
+}  # fmt: skip
+
+
+def _config(folder: Path, **changes: Any) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_the_embedded_models_are_in_the_package(name, kind):
     assert sorted(compat.EMBEDDED) == ["ar-twin", "sedd-twin"]
 
 
-@pytest.mark.parametrize("name", ["sed-twin", "", "a/b/c", "./nowhere", "/no/where/at/all", "two words"])
+@pytest.mark.parametrize("name", ["sed-twin", "", "a/b/c", "a/b@", "./nowhere", "/no/where/at/all", "two words"])
 def test_names_that_mean_nothing(name):
     with pytest.raises(ConfigError, match="unknown model") as caught:
         compat.load(name)
@@ -164,6 +164,22 @@ def test_hub_ids_come_from_the_cache_without_a_network(hub_home, tmp_path):
     error = "\n".join(rest)
     assert "no folder ann/large here" in error and "could not be fetched from the hub" in error
     assert "https://huggingface.co/ann/large/tree/main" in error
+
+
+def test_a_revision_is_asked_for(own, monkeypatch):
+    asked = []
+
+    def download(repo_id: str, *, allow_patterns: list[str], revision: str) -> str:
+        asked.append((repo_id, revision))
+        return str(own)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    compat.load("jdeschena/sdtt@baselines_kld_step_70000")
+    assert asked == [("jdeschena/sdtt", "baselines_kld_step_70000")]
+    with pytest.raises(AssetError, match=r"no folder jdeschena/sdtt@nowhere here") as caught:
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: 1 / 0)
+        compat.load("jdeschena/sdtt@nowhere")
+    assert "tree/nowhere" in (caught.value.hint or "") and "the revision" in (caught.value.hint or "")
 
 
 def test_a_folder_comes_before_a_hub_id(own, monkeypatch):

@@ -11,6 +11,7 @@ from unmask.diffusion import (
     CleanLogits,
     Cosine,
     Geometric,
+    LeaveOneOut,
     LogLinear,
     Parametrization,
     Process,
@@ -25,7 +26,7 @@ from unmask.errors import ConfigError
 V = 11
 UNIFORM_Q = torch.full((V, V), 1 / V, dtype=torch.float64) - torch.eye(V)
 PROCESSES = [Absorbing(V, LogLinear()), Uniform(V, Cosine()), RateMatrix(V, Cosine(), UNIFORM_Q)]
-PARAMETRIZATIONS: list[Parametrization] = [RawScore(True), RawScore(False), CleanLogits()]
+PARAMETRIZATIONS: list[Parametrization] = [RawScore(True), RawScore(False), CleanLogits(), LeaveOneOut()]
 each = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 reads = pytest.mark.parametrize("reading", PARAMETRIZATIONS, ids=repr)
 

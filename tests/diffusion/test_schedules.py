@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unmask.diffusion import SCHEDULES, Cosine, Geometric, LogLinear, Polynomial, Schedule
+from unmask.diffusion import SCHEDULES, Cosine, Geometric, Gidd, LogLinear, Polynomial, Schedule
 from unmask.errors import ConfigError
 
 ALL = [
@@ -14,6 +14,9 @@ ALL = [
     Polynomial(),
     Polynomial(3, 1e-4),
     Polynomial(1.0),
+    Gidd(),
+    Gidd(0.4, 1e-6),
+    Gidd(0.0),
 ]
 each = pytest.mark.parametrize("schedule", ALL, ids=repr)
 
@@ -70,6 +73,8 @@ def test_known_values() -> None:
     assert Polynomial(3, 1e-3).weight(t).item() == 12.0
     assert Geometric().sigma(t * 0).item() == pytest.approx(1e-4)
     assert Geometric().sigma(t * 4).item() == pytest.approx(20.0)
+    assert Gidd(0.2, 1e-9).alpha(t).item() == pytest.approx(0.75 / (1 + 0.5 * 0.1875**0.5))
+    assert Gidd(0.0, 1e-4).clock(t * 4).item() == pytest.approx(1 - 1e-4) and Cosine().clock(t) is t
     assert Cosine(1e-3).alpha(t * 2).item() == pytest.approx(1 - 0.999 * 2**-0.5)
 
 
@@ -77,6 +82,7 @@ def test_the_table_names_them() -> None:
     assert {name: type(make()) for name, make in SCHEDULES.items()} == {
         "loglinear": LogLinear,
         "geometric": Geometric,
+        "gidd": Gidd,
         "cosine": Cosine,
         "polynomial": Polynomial,
     }
@@ -93,6 +99,8 @@ def test_the_table_names_them() -> None:
         (lambda: Geometric(2.0, 1.0), "sigma_max is 1.0"),
         (lambda: Geometric(1e-4, 90.0), "sigma_max is 90.0"),
         (lambda: LogLinear(float("nan")), "eps is nan"),
+        (lambda: Gidd(1.0), "p_uniform is 1.0"),
+        (lambda: Gidd(0.1, 0.6), "eps is 0.6"),
     ],
 )
 def test_bad_parameters_are_refused(make, said: str) -> None:

@@ -107,6 +107,28 @@ def test_larger_batches_are_probed_with_fewer_steps():
     assert found[2].note.startswith("extrapolated from 2 of 4 steps")
 
 
+def test_a_batch_too_large_for_one_go_is_made_in_parts(monkeypatch):
+    seen = []
+    following = speed.denoise
+    monkeypatch.setattr(
+        speed, "denoise", lambda model, canvas, **options: seen.append((canvas.batch, options["rule"])) or
+        following(model, canvas, **options),
+    )  # fmt: skip
+    monkeypatch.setattr(speed, "_clock", lambda work, device: [work(), 3.0][1])
+    found = speed.latency(
+        PAIR, steps=[4], batches=[1, 8], repeats=1, whole_steps=0, probe=(2, 2), rule="ancestral", at_once=2, hf=False
+    )
+    assert [(x.name, x.batch) for x in found[::2]] == [("SEDD, 4 steps, ancestral", 1), ("SEDD, 4 steps, ancestral", 8)]
+    assert [x.seconds for x in found[::2]] == [4 * 3.0 / 2, 4 * 3.0 * 4]  # 8 sequences are 4 parts of 2
+    assert found[2].note == "extrapolated from 1 of 4 steps, in the middle of the run, 2 of 8 sequences at a time"
+    assert {batch for batch, _ in seen} == {1, 2} and {rule for _, rule in seen} == {"ancestral"}
+
+
+def test_a_rule_without_a_grid_cannot_be_probed():
+    with pytest.raises(ConfigError, match="has no grid"):
+        speed.latency(PAIR, steps=[4], whole_steps=0, rule="confidence", hf=False)
+
+
 def test_hugging_face_runs_on_the_same_weights_in_the_same_turns():
 
     x = torch.randint(97, (2, 12), generator=torch.Generator().manual_seed(0))

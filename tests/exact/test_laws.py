@@ -23,14 +23,14 @@ def f64(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def kernel(process: Process, sigma: Tensor) -> Tensor:
-    """exp(sigma Q): [S, S]."""
-    return process.transition(torch.arange(process.num_states), sigma)
+def kernel(process: Process, sigma: Tensor, since: Tensor | None = None) -> Tensor:
+    """exp(sigma Q), or what stands for it where Q changes, from total noise `since` on: [S, S]."""
+    return process.transition(torch.arange(process.num_states), sigma, since)
 
 
-def generator_of(process: Process) -> Tensor:
-    """Q: [S, S], from its columns."""
-    columns = process.jump_rates(torch.arange(process.num_states), dtype=torch.float64)  # [xt, y]
+def generator_of(process: Process, sigma: Tensor) -> Tensor:
+    """Q at total noise sigma: [S, S], from its columns."""
+    columns = process.jump_rates(torch.arange(process.num_states), sigma=sigma, dtype=torch.float64)  # [xt, y]
     return columns.T - columns.sum(0).diag()
 
 
@@ -38,7 +38,7 @@ def generator_of(process: Process) -> Tensor:
 def test_marginals_compose(process: Process) -> None:
     sigma_s, sigma_t = process.schedule.sigma(f64(0.3, 0.7))
     k_t = kernel(process, sigma_t)
-    torch.testing.assert_close(kernel(process, sigma_s) @ kernel(process, sigma_t - sigma_s), k_t)
+    torch.testing.assert_close(kernel(process, sigma_s) @ kernel(process, sigma_t - sigma_s, sigma_s), k_t)
     torch.testing.assert_close(process.marginal(EYE[None], f64(0.7))[0], k_t[:V])
     torch.testing.assert_close(k_t.sum(-1), torch.ones(process.num_states, dtype=torch.float64))
 
@@ -46,8 +46,9 @@ def test_marginals_compose(process: Process) -> None:
 @each
 def test_rows_and_columns_are_of_one_kernel(process: Process) -> None:
     sigma = f64(0.8)
-    columns = process.transpose_transition(torch.arange(process.num_states), sigma)
-    torch.testing.assert_close(columns.T, kernel(process, sigma))
+    for since in (None, f64(0.5)):
+        columns = process.transpose_transition(torch.arange(process.num_states), sigma, since)
+        torch.testing.assert_close(columns.T, kernel(process, sigma, since))
 
 
 @each
@@ -56,7 +57,7 @@ def test_posterior_is_bayes(process: Process) -> None:
     sigma_s, sigma_t = process.schedule.sigma(s), process.schedule.sigma(t)
     early, step, late = (
         kernel(process, sigma_s),
-        kernel(process, sigma_t - sigma_s),
+        kernel(process, sigma_t - sigma_s, sigma_s),
         kernel(process, sigma_t),
     )
     tried = 0
@@ -81,7 +82,7 @@ def test_posterior_of_the_bayes_denoiser_leads_back_to_the_marginal(process: Pro
     bayes = p0 * into / (p0 * into).sum(-1, keepdim=True)
     back = process.posterior(bayes, xt, s, t)[0]
     torch.testing.assert_close(p_t @ back, p_s, rtol=1e-9, atol=1e-12)
-    neighbour = process.jump_rates(xt)[0] > 0
+    neighbour = process.jump_rates(xt, sigma=process.schedule.sigma(t))[0] > 0
     score, ratio = process.score(bayes, xt, t)[0], p_t / p_t[:, None]
     torch.testing.assert_close(score[neighbour], ratio[neighbour], rtol=1e-9, atol=1e-12)
 
@@ -102,16 +103,17 @@ def test_rate_is_the_derivative(process: Process) -> None:
 def test_jump_rates_are_the_derivative_by_autograd(process: Process) -> None:
     zero = torch.zeros(1, dtype=torch.float64)
     slope = torch.autograd.functional.jacobian(lambda sigma: kernel(process, sigma), zero)[..., 0]
-    torch.testing.assert_close(slope, generator_of(process))
+    torch.testing.assert_close(slope, generator_of(process, zero))
 
 
 @each
 def test_reverse_rate_balances(process: Process) -> None:
     """p_t(x) R(x -> y) = p_t(y) Q(y -> x), and rows sum to 0."""
     p_t = process.marginal(f64(0.5, 0.3, 0.2)[None, None], f64(0.6))[0, 0]
-    got = process.reverse_rate(torch.arange(process.num_states), p_t / p_t[:, None])
+    sigma = process.schedule.sigma(f64(0.6))
+    got = process.reverse_rate(torch.arange(process.num_states), p_t / p_t[:, None], sigma)
     flow = p_t[:, None] * got
-    want = (p_t[:, None] * generator_of(process)).T
+    want = (p_t[:, None] * generator_of(process, sigma)).T
     off = ~torch.eye(process.num_states, dtype=torch.bool)
     torch.testing.assert_close(flow[off], want[off])
     torch.testing.assert_close(got.sum(-1), torch.zeros(process.num_states, dtype=torch.float64))
@@ -122,10 +124,11 @@ def test_tweedie_of_the_exact_score_is_the_posterior(process: Process) -> None:
     s, t = f64(0.45), f64(0.5)
     p_t = process.marginal(f64(0.5, 0.3, 0.2)[None, None], t)[0, 0]
     p_s = process.marginal(f64(0.5, 0.3, 0.2)[None, None], s)[0, 0]
-    gap = process.schedule.sigma(t) - process.schedule.sigma(s)
+    early = process.schedule.sigma(s)
+    gap = process.schedule.sigma(t) - early
     xt = torch.arange(process.num_states)
-    step = process.staggered_score(p_t / p_t[:, None], gap) * process.transpose_transition(xt, gap)
-    want = p_s * kernel(process, gap).T / p_t[:, None]
+    step = process.staggered_score(p_t / p_t[:, None], gap, early) * process.transpose_transition(xt, gap, early)
+    want = p_s * kernel(process, gap, early).T / p_t[:, None]
     torch.testing.assert_close(step, want, rtol=1e-9, atol=1e-12)
 
 
@@ -215,7 +218,7 @@ def test_score_entropy_is_the_sum_of_its_definition(process: Process) -> None:
     law = process.transition(x0, sigma)
     r = law / law.gather(-1, xt[..., None])
     terms = log_s.exp() - r * log_s + torch.xlogy(r, r) - r
-    want = (process.jump_rates(xt, dtype=torch.float64) * terms).sum(-1)
+    want = (process.jump_rates(xt, sigma=sigma, dtype=torch.float64) * terms).sum(-1)
     torch.testing.assert_close(denoising_score_entropy(process, log_s, x0, xt, sigma), want)
     rate = process.schedule.dsigma(t)[:, None]
     torch.testing.assert_close(score_entropy(process, log_s, x0, xt, t), rate * want)

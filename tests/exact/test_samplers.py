@@ -17,11 +17,12 @@ from .world import CLOSED, MATRICES, World
 
 WORLD = World.make(3, 2)
 NAMES = ["ancestral", "euler", "tweedie"]
-SOME = {k: CLOSED[k] for k in ("absorbing-loglinear", "uniform-loglinear")} | {
+SOME = {k: CLOSED[k] for k in ("absorbing-loglinear", "uniform-loglinear", "hybrid-loglinear")} | {
     k: MATRICES[k] for k in ("matrix-skew", "matrix-uneven-mask")
 }
 some = pytest.mark.parametrize("process", SOME.values(), ids=SOME.keys())
-closed = pytest.mark.parametrize("process", CLOSED.values(), ids=CLOSED.keys())
+SMOOTH = {k: v for k, v in CLOSED.items() if k != "hybrid-gidd"}
+smooth = pytest.mark.parametrize("process", SMOOTH.values(), ids=SMOOTH.keys())
 each_rule = pytest.mark.parametrize("rule", NAMES)
 RESHAPE = compose(temperature(0.7), top_k(2))
 
@@ -41,13 +42,22 @@ def masked(process: Process, x: Tensor) -> Tensor:
 
 
 @each_rule
-@closed
+@smooth
 def test_rules_converge_to_the_law_of_the_data_at_first_order(process: Process, rule: str) -> None:
     """Without any chance: the law of a whole run by enumeration. Twice the steps, half the distance."""
     run = a_run(BayesModel(WORLD, process), Canvas.blank(2))
     coarse, fine = (tv(chain_law(run, RULES[rule](steps, 1.0)), WORLD.p) for steps in (64, 128))
     assert fine < 0.006
     assert 1.8 < coarse / fine < 2.3
+
+
+@each_rule
+def test_rules_converge_more_slowly_where_noise_grows_as_a_root(rule: str) -> None:
+    """GIDD's random tokens come and go as sqrt(t) and sqrt(1 - t): between order a half and order one."""
+    run = a_run(BayesModel(WORLD, CLOSED["hybrid-gidd"]), Canvas.blank(2))
+    coarse, fine = (tv(chain_law(run, RULES[rule](steps, 1.0)), WORLD.p) for steps in (64, 128))
+    assert fine < 0.02
+    assert 1.4 < coarse / fine < 2.0
 
 
 @each_rule

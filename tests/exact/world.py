@@ -11,6 +11,8 @@ from unmask.diffusion import (
     Absorbing,
     Cosine,
     Geometric,
+    Gidd,
+    Hybrid,
     LogLinear,
     Polynomial,
     Process,
@@ -102,6 +104,8 @@ CLOSED: dict[str, Process] = {
     "absorbing-cosine": Absorbing(3, Cosine(EPS)),
     "uniform-loglinear": Uniform(3, LogLinear(EPS)),
     "uniform-polynomial": Uniform(3, Polynomial(2, EPS)),
+    "hybrid-gidd": Hybrid(3, Gidd(0.2, 1e-10), 0.2),
+    "hybrid-loglinear": Hybrid(3, LogLinear(EPS), 0.4),
 }
 MATRICES: dict[str, Process] = {
     "matrix-absorbing": RateMatrix(3, LogLinear(EPS), absorbing_matrix(3)),

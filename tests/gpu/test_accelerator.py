@@ -10,8 +10,9 @@ import unmask
 from unmask.recipes.run import ModelShape
 from unmask.recipes.train import build_model
 from unmask.text.loader import Loader
-from unmask.training.loop import TrainSettings, train
+from unmask.training.loop import train
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 pytestmark = pytest.mark.gpu
 

@@ -89,3 +89,17 @@ def test_no_crop_beyond_what_is_held(length):
     cache.commit(2)
     with pytest.raises(ConfigError, match=f"cannot crop a cache of 2 positions to {length}"):
         cache.crop(length)
+
+
+def test_what_is_dropped_from_the_front_keeps_the_others_in_place(make_net, tokens):
+    net = make_net(block_size=2, length=4)
+    whole = net.hidden(tokens)  # 12 tokens: blocks see the last 4 positions
+    cache = net.cache(3)
+    for start in range(0, 12, 2):
+        if cache.length == 4:
+            cache.drop(2)
+        part = net.hidden(tokens[:, start : start + 2], cache=cache, commit=True)
+        torch.testing.assert_close(part, whole[:, start : start + 2], rtol=0, atol=1e-12)
+    assert (cache.length, cache.offset) == (4, 8)
+    with pytest.raises(ConfigError, match="cannot drop 5 positions of a cache of 4"):
+        cache.drop(5)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
+from unmask.nn.rotary import rotate
 from unmask.nn.starts import look_around
-from unmask.nn.transformer import Transformer, TransformerConfig, rotate
+from unmask.nn.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(50, 50, width=256, depth=3, heads=4, length=64, cond_dim=16)
 

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 
 import unmask
 from unmask.errors import ConfigError
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig, attention_mask, rotate
+from unmask.nn.masks import attention_mask
+from unmask.nn.rotary import Rotary, rotate
+from unmask.nn.transformer import Transformer, TransformerConfig
 
 SHAPE = {"num_inputs": 13, "num_outputs": 11, "width": 16, "depth": 2, "heads": 2, "length": 12}
 SETTINGS = [
@@ -27,11 +29,13 @@ def condition(net, x):
 
 @pytest.mark.parametrize("start, end", [(0, 7), (3, 7), (4, 5), (6, 7)])
 @pytest.mark.parametrize("block_size", [1, 2, 3, 7, 9, None])
-def test_attention_mask_is_the_definition(start, end, block_size):
-    mask = attention_mask(start, end, block_size, torch.device("cpu"))
+@pytest.mark.parametrize("window", [None, 1, 2])
+def test_attention_mask_is_the_definition(start, end, block_size, window):
+    mask = attention_mask(start, end, block_size, torch.device("cpu"), window)
     for query in range(start, end):
         for key in range(end):
-            allowed = block_size is None or key // block_size <= query // block_size
+            ahead = 0 if block_size is None else query // block_size - key // block_size
+            allowed = 0 <= ahead < (window or 99)
             assert (mask is None or bool(mask[query - start, key])) == allowed
 
 

@@ -7,8 +7,8 @@ from unmask.compat import load
 from unmask.recipes import embed
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.recipes.train import start
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from unmask.errors import ConfigError
 from unmask.recipes.run import DataSettings, ModelShape, Run, from_json, with_settings
 from unmask.recipes.table import RECIPES, recipe
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 RUN = Run("mine", train=TrainSettings(steps=10))
 

@@ -1,5 +1,6 @@
 """Whole runs: from a text to a model folder."""
 
+import dataclasses
 import json
 import random
 
@@ -9,7 +10,7 @@ import torch
 import unmask.checkpoint
 from unmask.checkpoint import read_json
 from unmask.compat.load import load
-from unmask.diffusion import Absorbing, Uniform
+from unmask.diffusion import Absorbing, Hybrid, Uniform
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.errors import CheckpointError, ConfigError, DataError
 from unmask.evaluation.likelihood import nelbo
@@ -18,8 +19,8 @@ from unmask.recipes.data import prepare
 from unmask.recipes.run import DataSettings, ModelShape, Run, from_json, with_settings
 from unmask.recipes.table import recipe
 from unmask.recipes.train import build_model, replace_steps, resume, start
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 from unmask.training.state import checkpoints, read_metrics
 
 WORDS = "the state of the union is strong and its people are free to speak".split()
@@ -67,6 +68,15 @@ def test_a_run_leaves_a_model_its_config_its_metrics_and_returns_the_model(text,
     assert saved.card["recipe"] == "tiny" and saved.card["step"] == 6 and saved.card["data"]["corpus"] == str(text)
     assert saved.tokenizer.encode("the union") == model.tokenizer.encode("the union")
     assert any("6 steps of 4 rows" in words for words in said)
+
+
+def test_hybrid_noise_trains_too(text, tmp_path):
+    run = tiny(text)
+    run = dataclasses.replace(run, model=dataclasses.replace(run.model, process="hybrid"))
+    model = start(run, tmp_path / "run")
+    assert isinstance(model.process, Hybrid) and load(tmp_path / "run").process == model.process
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    assert len(losses) == 4 and 0 < losses[-1] < losses[0] / 2  # a score of 1 for all is far off under this noise
 
 
 def test_the_held_out_bound_in_the_metrics_is_that_of_the_saved_model(text, tmp_path):

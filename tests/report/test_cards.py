@@ -1,3 +1,5 @@
+import json
+
 from unmask import checkpoint
 from unmask.recipes.run import ModelShape
 from unmask.recipes.train import build_model
@@ -13,6 +15,14 @@ def test_a_card_says_what_the_model_is(small_models):
     assert facts["Vocabulary"] == "320 byte-level tokens"
     assert card(ar, "AR").facts["Attends to"] == "the tokens before"
     assert "Training data" not in facts and "Licence of the data" not in facts
+
+
+def test_a_card_of_blocks_and_one_of_another_layout(small_models):
+    config = json.loads((small_models / "mdlm" / "config.json").read_text())
+    config["network"]["block_size"] = 4
+    blocks = checkpoint.build(config | {"card": {"layout": "BD3-LM"}})
+    assert card(blocks, "x").facts["Attends to"] == "its block of 4 tokens and all before it"
+    assert short_name(blocks) == "BD3-LM"
 
 
 def test_a_card_says_what_the_model_learned_from(small_models):

@@ -1,5 +1,7 @@
 """Tiny networks with random weights, for what does not ask who trained them."""
 
+import dataclasses
+
 import torch
 
 from unmask.diffusion import Absorbing, CleanLogits, LogLinear, Parametrization, Process, RawScore, Uniform
@@ -31,3 +33,14 @@ def diffusion(kind: str = "score", *, uniform: bool = False, length: int = 12, e
 def autoregressive(length: int = 12, **options: object) -> AutoregressiveLM:
     """Over 7 tokens, of which 6 is bos."""
     return AutoregressiveLM(net(7, length, causal=True, **options), bos_id=6)
+
+
+def in_blocks(size: int | None = 4, *, length: int = 12, told: str = "zero", **options: object) -> DiffusionLM:
+    """Clean logits over 7 tokens by a body with blocks of `size`, or without; float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the same weights each time
+        plain = net(8, length, **options)
+    made = Transformer(dataclasses.replace(plain.config, block_size=size))
+    made.load_state_dict(plain.state_dict())
+    process = Absorbing(7, LogLinear(1e-3))
+    return DiffusionLM(made.double().eval(), process, CleanLogits(), conditioning=told)  # type: ignore[arg-type]

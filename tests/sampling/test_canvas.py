@@ -68,7 +68,7 @@ def test_texts_that_are_no_canvas(text: str, message: str) -> None:
 def test_a_text_longer_than_the_context_says_both_numbers() -> None:
     """Without making room for it: a gap's length may be anything."""
     total = len(gpt2().encode("Hi, my name is")) + 10**14
-    with pytest.raises(ConfigError, match=f"make {total} tokens, the model's context is 1024"):
+    with pytest.raises(ConfigError, match=f"{total} tokens .given 5, gaps {10**14}., the model's context is 1024"):
         Canvas.parse(f"Hi, my name is [MASK:{10**14}]", gpt2(), length=1024)
 
 

@@ -6,9 +6,10 @@ import itertools
 import pytest
 import torch
 
+from unmask.diffusion import Absorbing, LogLinear, Uniform
 from unmask.errors import ConfigError
 from unmask.sampling import RULES, Canvas, denoise, sample
-from unmask.sampling.named import ALIASES, KEYWORDS, REFUSED, our_keywords, rule_name
+from unmask.sampling.named import ALIASES, KEYWORDS, REFUSED, our_keywords, rule_name, rules_for
 
 from .nets import autoregressive, diffusion
 
@@ -80,7 +81,8 @@ def test_keywords_of_other_code_bases() -> None:
     ("options", "said"),
     [
         ({"confidence_threshold": 0.005}, "mean entropy to stop below"),
-        ({"block_length": 32}, "no blocks"),
+        ({"block_length": 32}, "without blocks"),
+        ({"steps_per_block": 3}, "the total over the canvas"),
         ({"gen_length": 128}, "the canvas says how long"),
         ({"mask_id": 126336}, "belongs to the model"),
         ({"num_steps": 3, "steps": 4}, "steps=, which is given too"),
@@ -125,3 +127,8 @@ def test_grids() -> None:
         out = sample(MODEL, CANVAS, rule=name, steps=4, grid="cosine", seed=0)
         assert bool((out.tokens < 7).all()) and out.steps == (4 if name == "ancestral" else 5)
     assert sample(MODEL, CANVAS, steps=4, grid="cosine", seed=0).rule == "ancestral"
+
+
+def test_rules_for_a_process_are_those_that_it_takes():
+    assert rules_for(Absorbing(7, LogLinear())) == sorted(RULES.keys() - {"analytic"})
+    assert rules_for(Uniform(7, LogLinear())) == ["ancestral", "euler", "tweedie"]

@@ -4,6 +4,7 @@ Run as a script, it loads the package once and forks a process for each life of 
 in, the precision, and which of the places to try: OFFSET and STRIDE. The last line on stdout is JSON.
 """
 
+import dataclasses
 import json
 import os
 import random
@@ -20,8 +21,8 @@ from unmask.recipes.data import prepare
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.recipes.train import resume, start
 from unmask.training import state
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 WATCHED = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"}
 
@@ -34,8 +35,9 @@ def a_run(folder: Path, precision: str) -> Run:
         text.write_text(" ".join(pick.choice(words) for _ in range(800)))
     optim = OptimSettings(optimizer="muon", lr=1e-2, warmup=3, schedule="cooldown", ema=0.9)
     train = TrainSettings(steps=8, optim=optim, precision=precision, log_every=2, eval_every=4, save_every=3, keep=1)
+    train = dataclasses.replace(train, patience=2)  # so that looks decide what is kept
     shape = ModelShape(width=16, depth=1, heads=2, length=16, cond_dim=8, dropout=0.1)
-    return Run("killed", shape, DataSettings(str(text), "bpe:260", heldout_rows=2), train, batch_size=4)
+    return Run("killed", shape, DataSettings(str(text), "bpe:260", heldout_rows=2), train, 4, sample_tokens=4)
 
 
 class Places:

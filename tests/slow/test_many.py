@@ -25,9 +25,11 @@ def words(model: Path, out: Path, *options: object, n: int = 24) -> list[str]:
     return [str(word) for word in given]
 
 
-def run(model: Path, out: Path, *options: object, ranks: int = 1, n: int = 24) -> dict:
+def run(model: Path, out: Path, *options: object, ranks: int = 1, n: int = 24, by: str = "torchrun") -> dict:
     """`unmask sample` in that many processes over gloo; what it says it made."""
-    command = [*launch(ranks), "-m", "unmask.cli.main"] if ranks > 1 else [sys.executable, "-m", "unmask.cli.main"]
+    command = [sys.executable, "-m", "unmask.cli.main"]
+    if ranks > 1:
+        command = [*(launch(ranks) if by == "torchrun" else accelerate(ranks)), "-m", "unmask.cli.main"]
     done = subprocess.run(
         [*command, *words(model, out, *options, n=n)], env=environment(), capture_output=True, text=True, timeout=300
     )
@@ -39,6 +41,12 @@ def run(model: Path, out: Path, *options: object, ranks: int = 1, n: int = 24) -
 def launch(ranks: int) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks)]
     return [*command, "--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+
+
+def accelerate(ranks: int) -> list[str]:
+    """As the README has it. `--cpu` in place of `--multi_gpu` would start one process, unless mpirun is there."""
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes"]
+    return [*command, str(ranks), "--main_process_port", str(free_port())]
 
 
 def free_port() -> int:
@@ -73,12 +81,12 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, small_models, 
     assert sorted(p.name for p in tmp_path.glob("killed*")) == ["killed.jsonl", "killed.jsonl.facts"]
 
 
-@pytest.mark.parametrize("kind", ["sedd", "ar"])
-def test_two_processes_make_the_set_of_one(tmp_path, small_models, kind):
+@pytest.mark.parametrize("kind, by", [("sedd", "torchrun"), ("ar", "torchrun"), ("sedd", "accelerate launch")])
+def test_two_processes_make_the_set_of_one(tmp_path, small_models, kind, by):
     options = ("--dtype", "float64") + (() if kind == "ar" else ("--steps", 8))
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     run(small_models / kind, one, *options, "--batch-size", 5)
-    found = run(small_models / kind, two, *options, "--batch-size", 3, ranks=2)
+    found = run(small_models / kind, two, *options, "--batch-size", 3, ranks=2, by=by)
     assert found["processes"] == 2 and found["made"] == 24
     assert one.read_bytes() == two.read_bytes()
     assert sorted(p.name for p in tmp_path.glob("two*")) == ["two.jsonl", "two.jsonl.facts"]

@@ -179,6 +179,21 @@ def test_the_command_in_two_processes_prepares_once_and_trains_as_in_one(tmp_pat
         assert len(one) > 0 and other == pytest.approx(one, rel=1e-5)
 
 
+def test_two_processes_choose_the_same_sizes_by_time_and_stop_together(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"the people of state {i} are free and strong." for i in range(2000)))
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    launcher += ["--master_port", str(free_port()), "-m", "unmask.cli.main", "train", "--data", str(text)]
+    words = [*launcher, "--minutes", "0.03", "--set", "patience=1", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, *words], env=environment(tmp_path), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("chosen for") == 1 and "2 processes of" in done.stderr
+    last = state.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert last["heldout_stderr"] > 0 and (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
 def test_a_sedd_model_learns_a_markov_chain_to_within_three_percent_of_its_entropy_rate(tmp_path):
     chain = Chain.make()
     before, after = learn(chain, tmp_path, steps=1200)

@@ -160,10 +160,10 @@ def test_a_corpus_without_text(tmp_path):
 
 
 def test_a_folder_without_files_and_a_file_of_another_kind(tmp_path):
-    with pytest.raises(DataError, match=r"holds no \.txt or \.jsonl file"):
+    with pytest.raises(DataError, match=r"holds no \.txt, \.jsonl or \.parquet file"):
         list(corpus(tmp_path).documents())
     (tmp_path / "a.pdf").write_text("x")
-    with pytest.raises(DataError, match=r"a\.pdf is neither \.txt nor \.jsonl"):
+    with pytest.raises(DataError, match=r"a\.pdf is not a \.txt, \.jsonl or \.parquet file"):
         list(corpus(tmp_path / "a.pdf").documents())
 
 

@@ -15,8 +15,9 @@ from unmask.model import DiffusionLM
 from unmask.nn.starts import look_around
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.loader import Loader
-from unmask.training.loop import TrainSettings, train
+from unmask.training.loop import train
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

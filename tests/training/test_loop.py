@@ -16,7 +16,7 @@ from unmask.training.objectives import DiffusionObjective, objective
 from unmask.training.optim import OptimSettings
 from unmask.training.state import checkpoints, read_metrics
 
-from .tiny import KINDS, MUON, OPTIM, loader, model, rows, same, settings, trained, weights
+from .tiny import KINDS, MUON, OPTIM, Seen, loader, model, rows, same, settings, trained, weights
 
 
 def run_of(chosen, kind="sedd", batch=8, **given):
@@ -122,12 +122,12 @@ def test_evaluation_sees_the_averages_in_evaluation_mode_and_changes_nothing(tmp
     def evaluate(lm):
         assert not lm.net.training
         seen.append(weights(lm))
-        return {"heldout_nats": float(len(seen))}
+        return Seen(float(len(seen)), rows=(float(len(seen)),) * 2)
 
     plain = trained(tmp_path / "plain", settings(steps=5))
     looked = trained(tmp_path / "looked", settings(steps=5, eval_every=2), evaluate=evaluate)
     lines = [line for line in read_metrics(tmp_path / "looked" / "metrics.jsonl") if "heldout_nats" in line]
-    assert lines == [{"step": s, "heldout_nats": n} for s, n in ((2, 1.0), (4, 2.0), (5, 3.0))]
+    assert lines == [{"step": s, "heldout_nats": n, "heldout_stderr": 0.5} for s, n in ((2, 1.0), (4, 2.0), (5, 3.0))]
     assert same(weights(plain), weights(looked)) and same(seen[-1], weights(looked))
     assert not same(seen[0], seen[1])
 

@@ -1,5 +1,6 @@
 """Models and rows small enough to train in a second."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,22 @@ from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.loader import Loader
-from unmask.training.loop import TrainSettings, train
+from unmask.training.loop import train
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 V, L = 13, 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A look at held-out text, as a test wants it."""
+
+    nats_per_token: float
+    stderr: float = 0.5
+    rows: tuple[float, ...] = ()
+
+
 KINDS = ("sedd", "raw", "mdlm", "uniform", "ar")
 
 

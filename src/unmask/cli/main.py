@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli import assets, compare, evaluate, generate, inspect, report, train
+from unmask.cli import assets, compare, convert, evaluate, generate, inspect, report, serve, train
 
 app = typer.Typer(
     name="unmask",
@@ -20,11 +20,13 @@ app = typer.Typer(
 
 app.command("sample", epilog=generate.SAMPLE_EXAMPLES)(generate.sample)
 app.command("fill", epilog=generate.FILL_EXAMPLES)(generate.fill)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.add_typer(assets.app, name="assets")
+app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
 app.command("info", epilog=inspect.INFO_EXAMPLES)(inspect.info)
 app.command("doctor", epilog=inspect.DOCTOR_EXAMPLES)(inspect.doctor)
 

@@ -135,7 +135,8 @@ def write(
     from unmask.model import DiffusionLM
     from unmask.sampling import denoise
 
-    values = {"steps": DEFAULT_STEPS} | options if isinstance(lm, DiffusionLM) and "rule" not in options else options
+    counted = isinstance(lm, DiffusionLM) and lm.block_size is None and "rule" not in options
+    values = {"steps": DEFAULT_STEPS} | options if counted else options
     if isinstance(lm, DiffusionLM):
         for notice in denoise(lm, canvas, seed=0, **options).notices if ranks.index == 0 else ():
             say(f"note: {notice}")

@@ -2,6 +2,8 @@
 
 import importlib
 import pickle
+import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from unmask.checkpoint import read_json, read_tensors
 from unmask.errors import CheckpointError
 
 T = TypeVar("T")
+_CALLS = re.compile(r"GLOBAL ([\w.]+)")  # a function or class that torch does not allow, in its words
 PUBLISHED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
@@ -62,9 +65,18 @@ def need(config: dict[str, Any], key: str, kind: type[T], where: Path) -> T:
 def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in a file of `torch.save`, on the CPU: tensors and plain values, no code is run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of another protocol, which fail anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged or hostile stream makes the reader stumble in many ways
+        if asked := _CALLS.search(str(error)):
+            raise CheckpointError(
+                f"{path} is refused: besides tensors it holds {asked[1]}, and to unpickle that may run code",
+                "no code of a checkpoint is run: have its maker save the tensors alone, as model.safetensors",
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # whose words tell to trust the file
+            reason = "it is not tensors and plain values as torch.save writes them"
         raise CheckpointError(
             f"{path} cannot be read as weights ({path.stat().st_size} bytes): {reason}",
             "it is damaged, or holds more than tensors; fetch it again, or save it as model.safetensors",

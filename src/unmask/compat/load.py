@@ -1,11 +1,13 @@
 """One door for every model: our folders and runs, SEDD's, GPT-2's, hub ids, and those in the package."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unmask import checkpoint
-from unmask.compat import files, gpt2, hub, sedd
+from unmask.compat import files, hub, sedd
+from unmask.compat.layouts import LAYOUTS, OWN, Layout
 from unmask.errors import AssetError, CheckpointError, ConfigError, InputError, unknown
 from unmask.model import LanguageModel
 
@@ -21,6 +23,8 @@ def load(
     dtype: torch.dtype | None = None,
 ) -> LanguageModel:
     """The model that a folder, a .pth file of SEDD's training code, a hub id or an embedded name means.
+
+    A hub id may name a revision: owner/name@revision.
 
     device: default CPU. dtype: of the weights, default float32. The model is in eval mode. The layout is
     told by config.json; weights are read strictly, and no code of a checkpoint is run. A run's folder gives
@@ -52,8 +56,9 @@ def locate(name: str | Path) -> Path:
                 "install unmask from its wheel, or give a model folder",
             )
         return folder
-    if checkpoint.HUB_ID.fullmatch(name):
-        return hub.snapshot(name)
+    repo, _, revision = name.partition("@")
+    if checkpoint.HUB_ID.fullmatch(repo) and (revision or "@" not in name):
+        return hub.snapshot(repo, revision or None)
     error = unknown("model", name, EMBEDDED)
     raise ConfigError(error.message, f"{error.hint}; or give an existing folder, or a hub id owner/name")
 
@@ -68,16 +73,23 @@ def _read(path: Path) -> LanguageModel:
         path = path / "model"
     where = sedd.config_path(path)
     config = files.read_config(where if where is not None else path / "config.json")
-    if config.get("library") == "unmask" or "format" in config:
-        return checkpoint.load(path)
-    if config.get("model_type") == "gpt2":
-        return gpt2.load(path, config)
-    if len(config.keys() & set(sedd.KEYS)) >= len(sedd.KEYS) - 1:
-        return sedd.load(path, config)
+    layout = detect(path, config)
+    model = layout.load(path, config)
+    if layout.name != OWN:
+        made_so = {"layout": layout.name, "paper": layout.paper, "code_licence": layout.licence}
+        model.card = {key: value for key, value in made_so.items() if value} | model.card
+    return model
+
+
+def detect(path: Path, config: dict[str, Any]) -> Layout:
+    """The layout of a config. CheckpointError where it is of none: it lists the known ones and what was seen."""
+    for layout in LAYOUTS:
+        if layout.fits(config):
+            return layout
     if (path / "checkpoints").is_dir():
         raise CheckpointError(f"the run {path} has not written a model yet", "wait for its first save, or resume it")
     keys = f"model_type {config['model_type']!r}" if "model_type" in config else f"the keys {sorted(config)[:8]}"
     raise CheckpointError(
         f"the config in {path} is of no layout that is known: it has {keys}",
-        f"known: unmask's own, GPT-2's (model_type 'gpt2'), SEDD's (the keys {', '.join(sedd.KEYS)})",
+        f"known: {', '.join(f'{layout.name} ({layout.told_by})' for layout in LAYOUTS)}",
     )

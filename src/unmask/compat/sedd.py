@@ -16,14 +16,15 @@ from unmask.diffusion.processes import Absorbing, Process, Uniform
 from unmask.diffusion.schedules import Geometric, LogLinear, Schedule
 from unmask.errors import CheckpointError
 from unmask.model import DiffusionLM
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig
+from unmask.nn.rotary import Rotary
+from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.text.tokenizers import gpt2
 
 KEYS = ("graph", "noise", "model", "tokens")
 GPT2_TOKENS = 50257
 _META = Path("checkpoints-meta") / "checkpoint.pth"
 _HYDRA = Path(".hydra") / "config.yaml"
-_INV_FREQ = "rotary_emb.inv_freq"
+INV_FREQ = "rotary_emb.inv_freq"
 
 
 def config_path(folder: Path) -> Path | None:
@@ -66,7 +67,7 @@ def load_training(path: Path, config: dict[str, Any]) -> DiffusionLM:
             raise CheckpointError(f"{path} lacks {key!r}", f"it has {', '.join(map(str, content)) or 'nothing'}")
     weights = files.named_tensors(content["model"], path)
     shadows = content["ema"].get("shadow_params")
-    names = [name for name in weights if name != _INV_FREQ]
+    names = [name for name in weights if name != INV_FREQ]
     if not isinstance(shadows, list) or len(shadows) != len(names):
         count = len(shadows) if isinstance(shadows, list) else "no"
         raise CheckpointError(f"{path} has {count} averages (ema.shadow_params) for {len(names)} parameters")
@@ -89,7 +90,7 @@ def assemble(config: dict[str, Any], tensors: dict[str, Tensor], where: Path) ->
     shape = network(config, where)
     with torch.device("meta"):
         net = Transformer(shape)
-    fill(net, tensors | {_INV_FREQ: _frequencies(tensors.get(_INV_FREQ), shape, where)}, str(where))
+    fill(net, tensors | {INV_FREQ: frequencies(tensors.get(INV_FREQ), shape, where)}, str(where))
     net.eval()
     return DiffusionLM(net, law, RawScore(scaled), tokenizer=gpt2() if law.vocab_size == GPT2_TOKENS else None)
 
@@ -130,15 +131,15 @@ def process(config: dict[str, Any], where: Path) -> Process:
     raise CheckpointError(f"{where}: graph.type is {graph!r}", "SEDD has absorb and uniform")
 
 
-def _frequencies(stored: Tensor | None, shape: TransformerConfig, where: Path) -> Tensor:
+def frequencies(stored: Tensor | None, shape: TransformerConfig, where: Path) -> Tensor:
     """Our rotary frequencies; stored ones, where there are any, must equal them to their own precision."""
     own = Rotary(shape.width // shape.heads).inv_freq
     if stored is None:
         return own
     if not stored.is_floating_point() or stored.shape != own.shape:
-        raise CheckpointError(f"{where}: {_INV_FREQ} has shape {list(stored.shape)}, expected {list(own.shape)}")
+        raise CheckpointError(f"{where}: {INV_FREQ} has shape {list(stored.shape)}, expected {list(own.shape)}")
     if not torch.allclose(stored.double(), own.double(), rtol=max(1e-6, 2 * torch.finfo(stored.dtype).eps), atol=0):
         raise CheckpointError(
-            f"{where}: {_INV_FREQ} is not 10000^(-2 i / d)", "the model uses other positions than SEDD"
+            f"{where}: {INV_FREQ} is not 10000^(-2 i / d)", "the model uses other positions than SEDD"
         )
     return own

@@ -1,5 +1,6 @@
 """The mathematics of discrete diffusion on tensors: no network, no tokenizer, no file."""
 
+from unmask.diffusion.hybrid import Hybrid
 from unmask.diffusion.losses import (
     absorbing_score_entropy_rows,
     denoising_score_entropy,
@@ -7,10 +8,12 @@ from unmask.diffusion.losses import (
     score_entropy,
 )
 from unmask.diffusion.matrix import RateMatrix
-from unmask.diffusion.parametrizations import CleanLogits, Parametrization, RawScore
-from unmask.diffusion.processes import PROCESSES, Absorbing, Process, Uniform
-from unmask.diffusion.schedules import SCHEDULES, Cosine, Geometric, LogLinear, Polynomial, Schedule
+from unmask.diffusion.parametrizations import CleanLogits, LeaveOneOut, Parametrization, RawScore
+from unmask.diffusion.processes import Absorbing, Process, Uniform
+from unmask.diffusion.schedules import SCHEDULES, Cosine, Geometric, Gidd, LogLinear, Polynomial, Schedule
 from unmask.diffusion.times import cosine_grid, linear_grid, low_discrepancy, stratified
+
+PROCESSES: dict[str, type[Process]] = {"absorbing": Absorbing, "hybrid": Hybrid, "uniform": Uniform}
 
 __all__ = [
     "PROCESSES",
@@ -19,6 +22,9 @@ __all__ = [
     "CleanLogits",
     "Cosine",
     "Geometric",
+    "Gidd",
+    "Hybrid",
+    "LeaveOneOut",
     "LogLinear",
     "Parametrization",
     "Polynomial",

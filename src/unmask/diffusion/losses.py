@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.hybrid import Hybrid
 from unmask.diffusion.processes import Absorbing, Process, Uniform
 from unmask.diffusion.times import spread, wide
 
@@ -61,11 +62,12 @@ def denoising_score_entropy(process: Process, log_score: Tensor, x0: Tensor, xt:
     et al. 2024, arXiv 2310.16834, section 3). log_score [..., S], x0 and xt [...], sigma [B] or [...] > 0.
     This is the sum over all states, for every process; Absorbing and Uniform have closed forms.
     """
-    law = process.transition(x0, sigma.to(log_score.dtype))
+    law = process.transition(x0, wide(sigma)).to(log_score.dtype)
     ratio = law / _pick(law, xt)[..., None]
     excess = torch.where(ratio > 0, log_score - ratio.log(), 0.0)
     terms = torch.where(ratio > 0, ratio * bregman(excess), log_score.exp())
-    return (process.jump_rates(xt, dtype=log_score.dtype) * terms.scatter(-1, xt[..., None], 0.0)).sum(-1)
+    rates = process.jump_rates(xt, sigma=wide(sigma), dtype=log_score.dtype)
+    return (rates * terms.scatter(-1, xt[..., None], 0.0)).sum(-1)
 
 
 @denoising_score_entropy.register
@@ -98,6 +100,23 @@ def _(process: Uniform, log_score: Tensor, x0: Tensor, xt: Tensor, sigma: Tensor
     others = bregman(excess).sum(-1)
     origin = bregman(_pick(log_score, x0) + log_rho) * inverse_rho
     return torch.where(same, others / inverse_rho, others + origin) / process.vocab_size
+
+
+@denoising_score_entropy.register
+def _(process: Hybrid, log_score: Tensor, x0: Tensor, xt: Tensor, sigma: Tensor) -> Tensor:
+    """The sum of r_y (e^a - 1 - a), a = log(s_y / r_y), times the rate into xt, which is one for all y != xt.
+
+    r_y = q(y | x0) / q(xt | x0) is the noise at y over that at xt, but for a clean token more at x0.
+    """
+    mask, token = (odds.to(log_score.dtype) for odds in process.odds(spread(wide(sigma), xt).expand(xt.shape)))
+    token = token / process.vocab_size
+    at = torch.where(process.is_mask(xt), mask, token) + (xt == x0).to(log_score.dtype)
+    law = process.side_by_side(token[..., None].expand(*xt.shape, process.vocab_size), mask)
+    law = law.scatter_add(-1, x0[..., None], torch.ones_like(law[..., :1]))
+    ratio = (law / at[..., None]).scatter(-1, xt[..., None], 0.0)
+    excess = (log_score - (law / at[..., None]).log()).scatter(-1, xt[..., None], 0.0)
+    rate = process.rate_into(xt, spread(wide(sigma), xt)).to(log_score.dtype)
+    return rate * (ratio * bregman(excess)).sum(-1)
 
 
 def score_entropy(process: Process, log_score: Tensor, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:

@@ -194,12 +194,12 @@ class RateMatrix(Process):
         out = self._by_sigma(self._sigma(t, xt), rows=rows).scatter(-1, x[:, None], 1.0)
         return out.reshape(*xt.shape, self.num_states).to(p0)
 
-    def jump_rates(self, xt: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def jump_rates(self, xt: Tensor, *, sigma: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """The column xt of Q without its diagonal."""
         rates = self.matrix - self.matrix.diagonal().diag()
         return rates.T[xt.cpu()].to(xt.device, dtype)
 
-    def transition(self, x: Tensor, dsigma: Tensor) -> Tensor:
+    def transition(self, x: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """The row x of exp(dsigma Q)."""
         source = x.reshape(-1).cpu()
 
@@ -209,7 +209,7 @@ class RateMatrix(Process):
         out = self._by_sigma(self._flat(dsigma, x), rows=rows)
         return out.reshape(*x.shape, self.num_states).to(dsigma)
 
-    def transpose_transition(self, xt: Tensor, dsigma: Tensor) -> Tensor:
+    def transpose_transition(self, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """The column xt of exp(dsigma Q)."""
         target = xt.reshape(-1).cpu()
 
@@ -219,7 +219,7 @@ class RateMatrix(Process):
         out = self._by_sigma(self._flat(dsigma, xt), rows=rows)
         return out.reshape(*xt.shape, self.num_states).to(dsigma)
 
-    def staggered_score(self, score: Tensor, dsigma: Tensor) -> Tensor:
+    def staggered_score(self, score: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """score exp(-dsigma Q)."""
         flat = score.reshape(-1, self.num_states).to("cpu", torch.float64)
 

@@ -164,4 +164,24 @@ class CleanLogits:
         return torch.logsumexp(scores.scatter(-1, xt[..., None], -math.inf), -1)
 
 
-PARAMETRIZATIONS: dict[str, type] = {"score": RawScore, "x0": CleanLogits}
+@dataclasses.dataclass(frozen=True)
+class LeaveOneOut(CleanLogits):
+    """Softmax of the first V logits is the law of the clean token given all *other* positions of xt.
+
+    What training by the plug-in bound makes of a network under noise that does not commit (UDLM, Schiff et al. 2024,
+    arXiv 2412.10193; Duo; GIDD): their ratio (alpha x + noise)[y] / (alpha x + noise)[xt] is the score where x is this
+    law. Bayes' rule puts the own state back, p(x0 | xt) ~ x(x0) q(xt | x0), and then posterior, score and bound of the
+    process are the published ones.
+    """
+
+    def log_p0(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """log p(x0 | xt): [N, V], normalised. Raises ConfigError on too few columns."""
+        if process.commits:  # the own state is the mask, which says nothing, or is the token
+            return super().log_p0(process, logits, xt, t)
+        others = upcast(_columns(logits, process.vocab_size))
+        sigma = process.schedule.sigma(wide(t))
+        own = process.transpose_transition(xt, sigma)[..., : process.vocab_size].log()
+        return torch.log_softmax(others + own.to(others.dtype), -1)
+
+
+PARAMETRIZATIONS: dict[str, type] = {"score": RawScore, "x0": CleanLogits, "x0-others": LeaveOneOut}

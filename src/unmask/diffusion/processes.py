@@ -4,6 +4,8 @@ Shapes: V clean tokens, S states (V, or V + 1 with the mask last). Tensors of st
 written [...] and mostly [B, L]; a distribution adds a last axis. Times s < t have the leading shape or its
 first axes: [B] or [B, L] beside [B, L]; [N] beside rows [N]. t is in [0, 1], sigma = -log alpha(t) in nats.
 Rates: Q[x, y] is the rate from x to y per unit of sigma, rows sum to 0, q(xt | x0) = exp(sigma Q)[x0, xt].
+Where Q changes with the noise (`Hybrid`) the methods that speak of sigma are told where they stand: `since`, the total
+noise at the start of a piece of it, and `sigma`, that at the moment; all other processes ignore them.
 Coefficients are computed in float64 (not on MPS, which has none), results come in the dtype of the
 distribution given.
 """
@@ -102,34 +104,34 @@ class Process(abc.ABC):
         return self.score(log_p0.exp(), xt, t).log()
 
     @abc.abstractmethod
-    def jump_rates(self, xt: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def jump_rates(self, xt: Tensor, *, sigma: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """Forward rate from every other y INTO xt, per unit of sigma: Q[y, xt], [..., S], 0 at y = xt."""
 
     def rate(self, t: Tensor, xt: Tensor) -> Tensor:
         """Forward rate from every other y INTO xt, per unit of t: dsigma(t) Q[y, xt], [..., S]."""
         dsigma = spread(self.schedule.dsigma(t), xt)[..., None]
-        return dsigma * self.jump_rates(xt, dtype=dsigma.dtype)
+        return dsigma * self.jump_rates(xt, sigma=self.schedule.sigma(t), dtype=dsigma.dtype)
 
-    def reverse_rate(self, xt: Tensor, score: Tensor) -> Tensor:
+    def reverse_rate(self, xt: Tensor, score: Tensor, sigma: Tensor | None = None) -> Tensor:
         """Rate of the reverse process from xt to every y, per unit of sigma: Q[y, xt] score[y]; [..., S].
 
         score: [..., S]. Rows sum to 0: the entry at xt is minus the rest (SEDD, Lou et al. 2024).
         """
-        flow = self.jump_rates(xt, dtype=score.dtype) * score
+        flow = self.jump_rates(xt, sigma=sigma, dtype=score.dtype) * score
         here = xt[..., None]
         flow = flow.scatter(-1, here, 0.0)
         return flow.scatter(-1, here, -flow.sum(-1, keepdim=True))
 
     @abc.abstractmethod
-    def transition(self, x: Tensor, dsigma: Tensor) -> Tensor:
+    def transition(self, x: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """Law of the state after noise dsigma ([B] or [...]) from x: row x of exp(dsigma Q), [..., S]."""
 
     @abc.abstractmethod
-    def transpose_transition(self, xt: Tensor, dsigma: Tensor) -> Tensor:
+    def transpose_transition(self, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """Probability of every y to end in xt: column xt of exp(dsigma Q), [..., S], in dsigma's dtype."""
 
     @abc.abstractmethod
-    def staggered_score(self, score: Tensor, dsigma: Tensor) -> Tensor:
+    def staggered_score(self, score: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """The law before noise dsigma ([B] or [...]), relative to p_t(xt): score exp(-dsigma Q), [..., S].
 
         Times `transpose_transition` it weighs the states of a Tweedie step (SEDD, Lou et al. 2024).
@@ -211,26 +213,26 @@ class Absorbing(Process):
         clean[..., -1] = odds.to(log_p0.dtype)
         return torch.where(self.is_mask(xt)[..., None], masked, clean)
 
-    def jump_rates(self, xt: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def jump_rates(self, xt: Tensor, *, sigma: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """1 from every token into the mask."""
         rates = self.is_mask(xt)[..., None].to(dtype).repeat(*[1] * xt.dim(), self.num_states)
         rates[..., -1] = 0
         return rates
 
-    def transition(self, x: Tensor, dsigma: Tensor) -> Tensor:
+    def transition(self, x: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """e^-dsigma at x, the rest at the mask."""
         dsigma = spread(dsigma, x)
         row = torch.exp(-dsigma)[..., None] * self._one_hot(x, dsigma)
         row[..., -1] = torch.where(self.is_mask(x), 1.0, -torch.expm1(-dsigma))
         return row
 
-    def transpose_transition(self, xt: Tensor, dsigma: Tensor) -> Tensor:
+    def transpose_transition(self, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """Into the mask: 1 - e^-dsigma, and 1 from itself; into a token: e^-dsigma from itself."""
         dsigma = spread(dsigma, xt)
         lost = torch.where(self.is_mask(xt), -torch.expm1(-dsigma), 0.0)[..., None]
         return lost + torch.exp(-dsigma)[..., None] * self._one_hot(xt, dsigma)
 
-    def staggered_score(self, score: Tensor, dsigma: Tensor) -> Tensor:
+    def staggered_score(self, score: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """e^dsigma score; the mask gives up what the tokens gain."""
         dsigma = wide(spread(dsigma, score[..., 0]))
         grow, gain = torch.exp(dsigma).to(score.dtype), torch.expm1(dsigma).to(score.dtype)
@@ -301,23 +303,23 @@ class Uniform(Process):
         row = torch.logaddexp(log_p0 + scale[..., None].to(log_p0.dtype), floor)
         return self._here(row, xt, torch.zeros_like(xt))
 
-    def jump_rates(self, xt: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def jump_rates(self, xt: Tensor, *, sigma: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """1/V from every other token."""
         rates = torch.full((*xt.shape, self.vocab_size), 1 / self.vocab_size, dtype=dtype, device=xt.device)
         return rates.scatter_(-1, xt[..., None], 0)
 
-    def transition(self, x: Tensor, dsigma: Tensor) -> Tensor:
+    def transition(self, x: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """e^-dsigma at x, and (1 - e^-dsigma) / V everywhere."""
         dsigma = spread(dsigma, x).expand(x.shape)
         noise = -torch.expm1(-dsigma) / self.vocab_size
         row = noise[..., None].repeat(*[1] * x.dim(), self.vocab_size)
         return self._here(row, x, noise + torch.exp(-dsigma))
 
-    def transpose_transition(self, xt: Tensor, dsigma: Tensor) -> Tensor:
+    def transpose_transition(self, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """`transition`: the kernel is symmetric."""
         return self.transition(xt, dsigma)
 
-    def staggered_score(self, score: Tensor, dsigma: Tensor) -> Tensor:
+    def staggered_score(self, score: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
         """e^dsigma score - (e^dsigma - 1) / V sum(score)."""
         dsigma = wide(spread(dsigma, score[..., 0]))
         grow, gain = torch.exp(dsigma), torch.expm1(dsigma) / self.vocab_size
@@ -330,6 +332,3 @@ class Uniform(Process):
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """-log V."""
         return torch.full(x.shape, -math.log(self.vocab_size), device=x.device)
-
-
-PROCESSES: dict[str, type[Process]] = {"absorbing": Absorbing, "uniform": Uniform}

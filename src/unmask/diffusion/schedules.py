@@ -44,6 +44,10 @@ class Schedule(abc.ABC):
         """d sigma / dt: the forward process' rate, per unit of t."""
         return -self.dalpha(t) / self.alpha(t)
 
+    def clock(self, t: Tensor) -> Tensor:
+        """What a network that is conditioned on the time is told at t: t itself, unless its training had another."""
+        return t
+
     def weight(self, t: Tensor) -> Tensor:
         """dsigma / (e^sigma - 1) = -alpha' / (1 - alpha): what a masked token's cross-entropy weighs in the
         bound.
@@ -202,9 +206,71 @@ class Polynomial(Schedule):
         return self.power / t
 
 
+def mask_root(excess: Tensor, ratio: float) -> Tensor:
+    """The root z >= 0 of z^2 + ratio z = excess (>= 0): what of e^sigma - 1 is the mask's is z^2 (see `Gidd`)."""
+    return 2 * excess / (ratio + torch.sqrt(ratio**2 + 4 * excess)).clamp(min=1e-30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gidd(Schedule):
+    """The time of GIDD's hybrid noise (von Ruette et al. 2025, arXiv 2503.04482, section 4, gamma = 1).
+
+    Its own time runs over [eps, 1 - eps]: r = eps + (1 - 2 eps) t. alpha = (1 - r) / (1 + c), where c is
+    ratio sqrt(r (1 - r)) and ratio is 2 p_uniform / (1 - p_uniform). Then 1 / alpha = 1 + z^2 + ratio z with
+    z^2 = r / (1 - r): the mask's odds against an untouched token, and those of all random tokens. p_uniform 0 is
+    linear masking.
+    """
+
+    p_uniform: float = 0.1
+    eps: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _check_eps(self.eps)
+        if not (0 <= self.p_uniform < 1 and self.eps < 0.5):
+            raise ConfigError(
+                f"gidd schedule: p_uniform is {self.p_uniform}, eps is {self.eps}",
+                "p_uniform is a share in [0, 1), eps is below 1/2",
+            )
+
+    @property
+    def ratio(self) -> float:
+        """2 p_uniform / (1 - p_uniform)."""
+        return 2 * self.p_uniform / (1 - self.p_uniform)
+
+    def clock(self, t: Tensor) -> Tensor:
+        """eps + (1 - 2 eps) t: the time that GIDD's networks are told."""
+        return self.eps + (1 - 2 * self.eps) * t
+
+    def _parts(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """r, 1 - r, and c."""
+        late, early = self.clock(t), self.clock(1 - t)
+        return late, early, self.ratio * torch.sqrt(late * early)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """(1 - r) / (1 + c)."""
+        _, early, c = self._parts(t)
+        return early / (1 + c)
+
+    def one_minus_alpha(self, t: Tensor) -> Tensor:
+        """(r + c) / (1 + c)."""
+        late, _, c = self._parts(t)
+        return (late + c) / (1 + c)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        """-(1 - 2 eps) (1 + ratio / 2 sqrt((1 - r) / r)) / (1 + c)^2."""
+        late, early, c = self._parts(t)
+        return -(1 - 2 * self.eps) * (1 + self.ratio / 2 * torch.sqrt(early / late)) / (1 + c) ** 2
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        """r = z^2 / (1 + z^2)."""
+        odds = mask_root((1 - alpha) / alpha, self.ratio) ** 2
+        return ((odds / (1 + odds) - self.eps) / (1 - 2 * self.eps)).clamp(0, 1)
+
+
 SCHEDULES: dict[str, type[Schedule]] = {
     "loglinear": LogLinear,
     "geometric": Geometric,
+    "gidd": Gidd,
     "cosine": Cosine,
     "polynomial": Polynomial,
 }

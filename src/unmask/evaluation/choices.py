@@ -27,7 +27,7 @@ from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError, DataError, unknown
 from unmask.evaluation.likelihood import T_MIN
 from unmask.evaluation.rows import Progress, evaluating
-from unmask.evaluation.terms import bracket_per_token
+from unmask.evaluation.terms import before, bracket_per_token
 from unmask.model import DiffusionLM
 from unmask.random import fold, uniform
 
@@ -266,7 +266,7 @@ def _bounds(model: DiffusionLM, terms: list[_Term], protocol: Protocol) -> Tenso
     """The estimate of the log-likelihood of each term's scored tokens, [len(terms)] float64; all of one length."""
     x0, xt, hidden, t, weight = draw(model, terms, protocol)
     reads = protocol.reading(model)
-    conditioned = getattr(model, "conditioning", "sigma") is not None
+    conditioned = getattr(model, "conditioning", "sigma") not in (None, "zero")
     if not conditioned and reads == "p0":
         t = torch.ones_like(t)  # nothing reads it
     if protocol.sigma == "match" or not conditioned:  # rows that hide the same are one row
@@ -308,7 +308,7 @@ def surprise(model: DiffusionLM, x0: Tensor, xt: Tensor, hidden: Tensor, t: Tens
         if reads == "score":
             nats = bracket_per_token(model, clean, states, times, at)
         else:
-            rows = -model.log_p0(states, times, at=at).gather(-1, clean[at][:, None])[:, 0]
+            rows = -model.log_p0(states, times, at=at, **before(model, clean)).gather(-1, clean[at][:, None])[:, 0]
             nats = torch.zeros(at.shape, dtype=torch.float64, device=at.device).masked_scatter(at, rows.double())
         out.append(nats.sum(1).cpu())
     return torch.cat(out)

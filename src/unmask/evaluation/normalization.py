@@ -10,6 +10,7 @@ import torch
 from unmask.diffusion.parametrizations import log_expm1_sigma
 from unmask.errors import ConfigError
 from unmask.evaluation.rows import checked_rows, evaluating
+from unmask.evaluation.terms import before
 from unmask.model import DiffusionLM
 from unmask.random import fold, uniform
 
@@ -52,8 +53,8 @@ def normalization(
                 index = torch.arange(start, start + len(part))
                 t = torch.full((len(part),), each, dtype=torch.float64)
                 xt = model.process.corrupt(part, t, u=uniform(fold(seed, "normalization", k), index[:, None], position))
-                at = model.process.is_mask(xt)
-                total = model.predict(xt.to(model.device), t.to(model.device)).log_total(at.to(model.device))
+                at, context = model.process.is_mask(xt), before(model, part.to(model.device))
+                total = model.predict(xt.to(model.device), t.to(model.device), **context).log_total(at.to(model.device))
                 scale = log_expm1_sigma(model.process, t)[:, None].expand(xt.shape)[at]
                 totals.append((total.cpu().double() + scale).exp())
             values = torch.cat(totals)

@@ -6,6 +6,11 @@ from typing import Any
 
 import torch
 
+from unmask.errors import ConfigError
+
+# how many processes there are: torchrun's name, then those of mpirun's kinds
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
@@ -39,13 +44,26 @@ ALONE = Ranks()
 
 
 def launched(*, cpu: bool | None = None) -> Ranks:
-    """What the environment says (WORLD_SIZE); accelerate is imported only where there are several processes.
+    """What the environment says; accelerate is imported only where there are several processes.
 
-    cpu: whether they work on the CPU and talk over gloo. Default: where there is no accelerator.
+    cpu: whether they work on the CPU and talk over gloo. Default: where there is no accelerator, or
+    `accelerate launch --cpu` says so. Raises ConfigError where the launcher started several processes that do not
+    find each other, so that none of them takes itself for the only one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    count = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdecimal()), 1)
+    if count < 2:
         return ALONE
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.accelerator.is_available() if cpu is None else cpu)
+    if cpu is None:
+        cpu = not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    try:
+        state = PartialState(cpu=cpu)
+    except ValueError as error:
+        raise ConfigError(f"{count} processes were started and cannot meet: {error}", _HOW) from None
+    if state.num_processes != count:
+        raise ConfigError(f"{count} processes were started, and each is on its own", _HOW)
     return Ranks(state.process_index, state.num_processes, state.device, state)
+
+
+_HOW = "torchrun --nproc_per_node, or accelerate launch --multi_gpu --num_processes, which needs no GPU, starts them so"

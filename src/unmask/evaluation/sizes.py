@@ -20,7 +20,8 @@ from unmask.errors import ConfigError, unknown
 from unmask.model import AutoregressiveLM, DiffusionLM
 from unmask.nn.compiled import is_compiled
 from unmask.nn.quantized import is_quantized, plain_state
-from unmask.nn.transformer import Rotary, Transformer, TransformerConfig
+from unmask.nn.rotary import Rotary
+from unmask.nn.transformer import Transformer, TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def build_pair(name: str, *, device: torch.device | str | None = None, dtype: to
     if name not in SIZES:
         raise unknown("size", name, [*SIZES, TWINS])
     size, where = SIZES[name], torch.device(device or "cpu")
-    return Pair(name, _sedd(size, where, dtype), _gpt2(size, where, dtype))
+    return Pair(name, random_sedd(size, device=where, dtype=dtype), _gpt2(size, where, dtype))
 
 
 def given_pair(
@@ -135,8 +136,11 @@ def _gpt2_shape(size: Size) -> TransformerConfig:
     return gpt2.network(config | {"vocab_size": size.tokens}, Path("GPT-2"))
 
 
-def _sedd(size: Size, device: torch.device, dtype: torch.dtype) -> DiffusionLM:
-    net = _random(_sedd_shape(size), device, dtype)
+def random_sedd(
+    size: Size, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> DiffusionLM:
+    """SEDD's half of a pair, of any shape. device: default CPU."""
+    net = _random(_sedd_shape(size), torch.device(device or "cpu"), dtype)
     assert net.output_layer.linear is not None
     torch.nn.init.zeros_(net.output_layer.linear.weight)
     return DiffusionLM(net, Absorbing(vocab_size=size.tokens, schedule=LogLinear()), RawScore(scale_by_sigma=True))

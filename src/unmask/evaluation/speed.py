@@ -41,7 +41,7 @@ class _Entrant:
     counts: tuple[int, ...] = ()  # numbers of steps that the run stands for, where it gives the seconds of one step
 
 
-def latency(
+def latency(  # noqa: PLR0913 (all keyword-only)
     pair: Pair,
     *,
     steps: Sequence[int],
@@ -52,6 +52,8 @@ def latency(
     whole_tokens: int | None = None,
     whole_batch: int = 1,
     probe: tuple[int, int] = (8, 16),
+    rule: str | None = None,
+    at_once: int | None = None,
     hf: bool | None = None,
     progress: Progress | None = None,
 ) -> list[Latency]:
@@ -59,8 +61,10 @@ def latency(
 
     tokens: new ones a sequence (default: the context). Runs of up to whole_steps and whole_tokens (default: all), and
     of batches up to whole_batch, are run whole; the others are extrapolated from `probe` diffusion steps (shared among
-    the sequences of a batch, at least 1) and tokens in the middle of their run. hf: whether to time generate at all
-    (default: where the network is GPT-2's). progress: told (turns done, turns in all).
+    the sequences of a batch, at least 1) and tokens in the middle of their run. rule: of the diffusion side (default:
+    the model's own). at_once: its larger batches are made as so many sequences at a time, one part after the other,
+    where a whole one would take too long and gains nothing; a part is timed and multiplied. hf: whether to time
+    generate at all (default: where the network is GPT-2's). progress: told (turns done, turns in all).
     Raises ConfigError for numbers that make no run, and as `hugging_face`.
     """
     tokens = pair.length if tokens is None else tokens
@@ -72,8 +76,10 @@ def latency(
     other = hugging_face(pair.ar) if hf or (hf is None and is_gpt2(pair.ar)) else None
     entrants: list[_Entrant] = []
     for batch in sorted(set(batches)):
-        large = batch > whole_batch
-        entrants += _diffusion(pair, sorted(set(steps)), batch, tokens, 0 if large else whole_steps, probe[0])
+        large = batch > min(whole_batch, at_once or whole_batch)
+        entrants += _diffusion(
+            pair, sorted(set(steps)), batch, tokens, 0 if large else whole_steps, probe[0], rule=rule, at_once=at_once
+        )
         whole = not large and (whole_tokens is None or tokens <= whole_tokens)
         entrants.append(_left_to_right(pair, batch, tokens, whole, probe[1]))
         if other is not None:
@@ -108,7 +114,7 @@ def _expanded(entrant: _Entrant, result: Latency) -> list[Latency]:
         return [result]
     return [
         dataclasses.replace(
-            result, name=f"SEDD, {n} steps", steps=n, evaluations=n, times=tuple(n * s for s in result.times)
+            result, name=result.name.format(n), steps=n, evaluations=n, times=tuple(n * s for s in result.times)
         )
         for n in entrant.counts
     ]
@@ -125,25 +131,33 @@ def _blank(pair: Pair, side: Side, batch: int, tokens: int) -> Latency:
     )  # fmt: skip
 
 
-def _diffusion(pair: Pair, steps: Sequence[int], batch: int, tokens: int, whole: int, probe: int) -> list[_Entrant]:
+def _diffusion(
+    pair: Pair, steps: Sequence[int], batch: int, tokens: int, whole: int, probe: int, *, rule: str | None,
+    at_once: int | None,
+) -> list[_Entrant]:  # fmt: skip
     """Whole runs of the numbers of steps up to `whole`, and one probe for all the others."""
-    blank, canvas = _blank(pair, "sedd", batch, tokens), Canvas.blank(tokens, batch=batch)
-    most, few = max(steps), max(1, probe // batch)
+    size = min(batch, at_once or batch)
+    blank, canvas = _blank(pair, "sedd", batch, tokens), Canvas.blank(tokens, batch=size)
+    most, few = max(steps), max(1, probe // size)
+    kind = "" if rule is None else f", {rule}"
 
     def whole_run(n: int) -> Callable[[], tuple[float, int]]:
         def run() -> tuple[float, int]:
             made: list[Sample] = []
-            seconds = _clock(lambda: made.append(sample(pair.sedd, canvas, steps=n, seed=0)), pair.device)
+            seconds = _clock(lambda: made.append(sample(pair.sedd, canvas, steps=n, rule=rule, seed=0)), pair.device)
             return seconds, made[0].nfe
 
         return run
 
     def warm_up() -> object:
-        return _middle_steps(pair.sedd, canvas, most, 1)
+        return _middle_steps(pair.sedd, canvas, most, 1, rule)
+
+    def part_of_it() -> tuple[float, int]:
+        return batch / size * _middle_steps(pair.sedd, canvas, most, few, rule), 1
 
     entrants = [
         _Entrant(
-            dataclasses.replace(blank, name=f"SEDD, {n} steps", steps=n, evaluations=n), whole_run(n), warm_up,
+            dataclasses.replace(blank, name=f"SEDD, {n} steps{kind}", steps=n, evaluations=n), whole_run(n), warm_up,
         )
         for n in steps
         if n <= whole
@@ -151,8 +165,9 @@ def _diffusion(pair: Pair, steps: Sequence[int], batch: int, tokens: int, whole:
     rest = tuple(n for n in steps if n > whole)
     if rest:
         note = f"extrapolated from {few} of {most} steps, in the middle of the run"
-        result = dataclasses.replace(blank, measured=False, note=note)
-        entrants.append(_Entrant(result, lambda: (_middle_steps(pair.sedd, canvas, most, few), 1), warm_up, rest))
+        note += f", {size} of {batch} sequences at a time" if size < batch else ""
+        result = dataclasses.replace(blank, name=f"SEDD, {{}} steps{kind}", measured=False, note=note)
+        entrants.append(_Entrant(result, part_of_it, warm_up, rest))
     return entrants
 
 
@@ -198,13 +213,14 @@ def _probed(blank: Latency, few: int) -> Latency:
 
 
 @torch.inference_mode()
-def _middle_steps(model: DiffusionLM, canvas: Canvas, steps: int, count: int) -> float:
+def _middle_steps(model: DiffusionLM, canvas: Canvas, steps: int, count: int, rule: str | None = None) -> float:
     """Seconds a step, of `count` steps from the middle of a run of `steps`, from random tokens half masked."""
-    running = denoise(model, canvas, steps=steps, seed=0)
-    prior, rule = next(running).tokens, running.rule
-    assert isinstance(rule, GridRule)
+    running = denoise(model, canvas, steps=steps, rule=rule, seed=0)
+    prior, grid = next(running).tokens, running.rule
+    if not isinstance(grid, GridRule):
+        raise ConfigError(f"the rule {grid.name} has no grid of times", "time tweedie, euler or ancestral")
     first = max(0, min(steps // 2, steps - count))
-    t = rule.times[first]
+    t = grid.times[first]
     gone = float(model.process.schedule.one_minus_alpha(torch.tensor(t, dtype=torch.float64)))
     at = torch.arange(prior.numel()).view(prior.shape)
     text = (uniform(fold(0, "text"), at) * model.process.vocab_size).long().to(prior.device)
@@ -218,6 +234,7 @@ def _middle_steps(model: DiffusionLM, canvas: Canvas, steps: int, count: int) ->
 def _middle_tokens(model: AutoregressiveLM, batch: int, tokens: int, count: int) -> float:
     """Seconds a token, of `count` tokens in the middle of `tokens`; what the cache holds costs the same."""
     cache = model.net.cache(batch, tokens)
+    cache.keys.zero_(), cache.values.zero_()  # written memory: pages that nobody wrote are all the same one, in cache
     cache.length = first = max(0, min(tokens // 2, tokens - count))
     draws = keyed(batch, model.device, seed=0, generator=None, mode=EXACT)
     u = draws.uniforms("next", 0, tokens)

@@ -2,8 +2,11 @@
 
 `scored` [B, L] bool says which positions are scored; None means all. The others are given: they stay clean, are never
 noised and cost nothing, so that the bound is one on -log p(scored | given) of the model that fills the scored
-positions while the given ones are clamped.
+positions while the given ones are clamped. A model with blocks sees of the given ones those of earlier blocks and of
+its own, none to the right of it.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from unmask.diffusion.losses import denoising_score_entropy, score_entropy
 from unmask.diffusion.parametrizations import log_expm1_sigma
 from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
-from unmask.model import DiffusionLM
+from unmask.model import Clean, DiffusionLM
 from unmask.random import fold, uniform
 
 
@@ -21,6 +24,14 @@ def mean_over(values: Tensor, scored: Tensor | None) -> Tensor:
     if scored is None:
         return values.double().mean(1)
     return torch.where(scored, values.double(), 0.0).sum(1) / scored.sum(1)
+
+
+def before(model: DiffusionLM, x0: Tensor) -> dict[str, Any]:
+    """The context that a block model scores x0 [B, L] in: the clean blocks before each; nothing for other models.
+
+    One pass then scores all blocks, each at its noise and given the clean ones before it: the sum of their bounds.
+    """
+    return {"context": Clean(x0)} if getattr(model, "block_size", None) is not None else {}
 
 
 def corrupted(process: Process, x0: Tensor, t: Tensor, u: Tensor, scored: Tensor | None) -> Tensor:
@@ -34,7 +45,7 @@ def loss_per_token(model: DiffusionLM, x0: Tensor, xt: Tensor, t: Tensor, scored
     at = torch.ones_like(xt, dtype=torch.bool) if scored is None else scored
     if model.process.commits:
         at = at & model.process.is_mask(xt)
-    log_score = model.log_score(xt, t, at=at)  # [N, S]
+    log_score = model.log_score(xt, t, at=at, **before(model, x0))  # [N, S]
     times = t[:, None].expand(xt.shape)[at]
     rows = score_entropy(model.process, log_score[:, None], x0[at][:, None], xt[at][:, None], times)[:, 0]
     return torch.zeros(xt.shape, dtype=rows.dtype, device=xt.device).masked_scatter(at, rows)
@@ -46,7 +57,7 @@ def bracket_per_token(model: DiffusionLM, x0: Tensor, xt: Tensor, t: Tensor, at:
     m = 1 - alpha(t) and m / (1 - m) = e^sigma - 1. For the scores of a distribution it is -log p0(x0); for raw ones
     that plus what their sum is off (SEDD's score entropy; Lou et al. 2024, arXiv 2310.16834).
     """
-    log_score = model.log_score(xt, t, at=at)  # [N, S]
+    log_score = model.log_score(xt, t, at=at, **before(model, x0))  # [N, S]
     times = t[:, None].expand(xt.shape)[at]
     sigma = model.process.schedule.sigma(times)
     rows = denoising_score_entropy(model.process, log_score[:, None], x0[at][:, None], xt[at][:, None], sigma)[:, 0]
@@ -67,13 +78,13 @@ def reconstruction_term(
     u = uniform(fold(seed, "reconstruction"), index[:, None], position)
     xt = corrupted(model.process, x0, t, u, scored)
     if not model.process.commits:
-        nll = -model.log_p0(xt, t).gather(-1, x0[..., None])[..., 0]
+        nll = -model.log_p0(xt, t, **before(model, x0)).gather(-1, x0[..., None])[..., 0]
         return mean_over(nll, scored)
     among = torch.ones_like(x0, dtype=torch.bool) if scored is None else scored
     chosen = (uniform(fold(seed, "chosen"), index) * among.sum(1)).long()
     at = among & (among.cumsum(1) - 1 == chosen[:, None])
     xt = torch.where(at, model.process.num_states - 1, xt)
-    nll = -model.log_p0(xt, t, at=at).gather(-1, x0[at][:, None])[:, 0]
+    nll = -model.log_p0(xt, t, at=at, **before(model, x0)).gather(-1, x0[at][:, None])[:, 0]
     return (1 - model.process.alpha(t)) * nll.double()
 
 

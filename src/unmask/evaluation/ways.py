@@ -18,7 +18,8 @@ from unmask.diffusion.parametrizations import RawScore
 from unmask.diffusion.times import wide
 from unmask.errors import ConfigError, unknown
 from unmask.evaluation.likelihood import T_MIN
-from unmask.model import DiffusionLM, LanguageModel, Prediction
+from unmask.model import Clean, DiffusionLM, LanguageModel, Prediction
+from unmask.nn.cache import KVCache
 from unmask.sampling import Canvas, Rule, sample
 from unmask.sampling.draws import EXACT
 from unmask.text.prompts import Prompts
@@ -66,13 +67,15 @@ class MatchedNoise(DiffusionLM):
     def __init__(self, model: DiffusionLM, *, t_min: float = T_MIN) -> None:
         if not model.process.commits or model.process.mask_id is None:
             raise ConfigError("noise matched to the masked fraction needs a process that masks", "use another way")
-        if model.conditioning is None:
+        if model.conditioning in (None, "zero"):
             raise ConfigError("the network is not told the noise, so there is none to match", "use the way short")
         if isinstance(model.parametrization, RawScore) and not model.parametrization.scale_by_sigma:
             raise ConfigError(
                 "noise cannot be matched for raw scores without scale_by_sigma: their scale comes from the network",
                 "use the way short",
             )
+        if model.block_size is not None:
+            raise ConfigError("noise cannot be matched in blocks, each of which is at a time of its own", "use short")
         super().__init__(
             model.net, model.process, model.parametrization, conditioning=model.conditioning,
             tokenizer=model.tokenizer, card=model.card, unigram=model.unigram,
@@ -85,8 +88,8 @@ class MatchedNoise(DiffusionLM):
         return self.process.schedule.inverse(1 - masked).clamp(min=self.t_min)
 
     @torch.no_grad()
-    def predict(self, xt: Tensor, t: Tensor) -> Prediction:
-        """Run the body once on xt [B, L] at t' of each row; the answer is read at t, [B] or [B, L]."""
+    def predict(self, xt: Tensor, t: Tensor, context: KVCache | Clean | None = None) -> Prediction:
+        """Run the body once on xt [B, L] at t' of each row; the answer is read at t, [B] or [B, L]. No context."""
         hidden = self.net.hidden(xt, self.condition(self.told(xt)))
         return Prediction(self, hidden, xt, t if t.ndim == 2 else t[:, None].expand(xt.shape))
 

@@ -22,6 +22,7 @@ class KVCache:
     keys: Tensor
     values: Tensor
     length: int = 0
+    offset: int = 0  # positions before the first that is held: they were dropped
 
     @classmethod
     def empty(
@@ -58,6 +59,18 @@ class KVCache:
         if not 0 <= count <= self.capacity - self.length:
             raise ConfigError(f"cannot commit {count} positions to {self.length} of {self.capacity}")
         self.length += count
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` positions; the others keep their places in the text."""
+        if not 0 <= count <= self.length:
+            raise ConfigError(f"cannot drop {count} positions of a cache of {self.length}")
+        for held in (self.keys, self.values):
+            held[:, :, :, : self.length - count] = held[:, :, :, count : self.length].clone()
+        self.length, self.offset = self.length - count, self.offset + count
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows of these indices [b], and forget the others."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
     def crop(self, length: int) -> None:
         """Forget everything from position `length` on."""

@@ -7,7 +7,6 @@ C condition width, O outputs of the head.
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from unmask.errors import ConfigError
 from unmask.nn.cache import KVCache
 from unmask.nn.dropout import keyed_dropout
+from unmask.nn.masks import attention_mask
+from unmask.nn.rotary import Rotary, rotate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +57,6 @@ class TransformerConfig:
             raise ConfigError(f"a tied head has {self.num_inputs} outputs, not {self.num_outputs}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
-
-
-def attention_mask(start: int, end: int, block_size: int | None, device: torch.device) -> Tensor | None:
-    """[end - start, end] bool, True where query start + i may see key j; None where all may see all."""
-    if block_size is None or end - start == 1 or (start == 0 and block_size >= end):
-        return None
-    q, k = torch.arange(start, end, device=device), torch.arange(end, device=device)
-    return k[None, :] // block_size <= q[:, None] // block_size
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021), in halves as GPT-NeoX. x: [B, L, H, d]; cos, sin: [L, 1, d / 2]."""
-    a, b = x.chunk(2, -1)
-    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], -1)
 
 
 class LayerNorm(nn.Module):
@@ -127,32 +114,6 @@ class ScalarEmbedding(nn.Module):
         angle = value.float()[..., None] * torch.exp(-math.log(10_000) * steps / half)
         waves = torch.cat([angle.cos(), angle.sin()], -1)
         return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
-
-
-class Rotary(nn.Module):
-    """Frequencies of rotary positions, 10000^(-2 i / d); a buffer: published checkpoints carry it."""
-
-    inv_freq: Tensor
-
-    def __init__(self, head_width: int) -> None:
-        super().__init__()
-        exponent = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
-        self.register_buffer("inv_freq", 1.0 / 10_000**exponent)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rotary":
-        """Follow the module to a device, but stay float32: rounded, they lead far positions astray."""
-        exact = self.inv_freq
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.inv_freq.dtype != exact.dtype:
-            self.inv_freq = exact.to(self.inv_freq.device)
-        return self
-
-    def forward(self, start: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions start to end, [end - start, 1, d / 2]; float64 for it, else float32."""
-        wide = dtype if dtype == torch.float64 else torch.float32
-        position = torch.arange(start, end, device=self.inv_freq.device, dtype=wide)
-        angle = (position[:, None] * self.inv_freq.to(wide))[:, None, :]
-        return angle.cos(), angle.sin()
 
 
 @dataclasses.dataclass
@@ -263,6 +224,12 @@ class Transformer(nn.Module):
                 nn.init.zeros_(p)
 
     @property
+    def slides(self) -> bool:
+        """Whether it reads texts longer than its context: each block then sees the last `length` positions."""
+        c = self.config
+        return c.block_size is not None and 1 < c.block_size <= c.length and self.rotary_emb is not None
+
+    @property
     def num_parameters(self) -> int:
         """Trained numbers, each counted once, whatever `quantize` made of them."""
         copied = "output_layer.linear" if self.config.tied else "-"
@@ -288,11 +255,11 @@ class Transformer(nn.Module):
         """Hidden states [B, L, D] of tokens x [B, L] int64, ready for `head`.
 
         cond: [1], [B] or [B, L], the number that adaLN reads. cache: tokens follow what it holds, and see it;
-        `commit` makes them part of it. Raises ConfigError beyond the context length.
+        `commit` makes them part of it. Raises ConfigError beyond the context length, unless the body `slides`.
         """
         start = cache.length if cache is not None else 0
         end = start + x.shape[1]
-        if end > self.config.length:
+        if end > self.config.length and not self.slides:
             raise ConfigError(f"{end} positions do not fit a context of {self.config.length}", "shorten the input")
         h = self.vocab_embed(x)
         if self.position_embed is not None:
@@ -301,11 +268,24 @@ class Transformer(nn.Module):
         h = self.stack(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
+        return self.finish(h, shared.cond)
+
+    def finish(self, h: Tensor, vector: Tensor | None) -> Tensor:
+        """The last norm, shifted and scaled by the condition's `vector`: what `head` reads, [B, L, D]."""
         norm, modulation = self.output_layer.norm_final, self.output_layer.adaLN_modulation
         if modulation is None:
             return norm(h)
-        shift, scale = modulation(shared.cond).chunk(2, -1)
+        shift, scale = modulation(vector).chunk(2, -1)
         return norm.modulated(h, shift, scale, shift.dtype)
+
+    def vector(self, cond: Tensor | None) -> Tensor | None:
+        """What adaLN reads of the condition [1], [B] or [B, L]: [1 or B, 1 or L, C]; None for a body without one."""
+        if self.sigma_map is None:
+            return None
+        if cond is None:
+            raise ConfigError("this body is conditioned: it needs cond [B] or [B, L]")
+        vector = F.silu(self.sigma_map(cond))
+        return vector[:, None, :] if vector.ndim == 2 else vector
 
     def stack(self, h: Tensor, shared: Pass) -> Tensor:
         """The residual stream behind all blocks, [B, L, D]; `nn.compiled` puts a faster one in its place."""
@@ -323,16 +303,12 @@ class Transformer(nn.Module):
         keys: list[int] | None,
     ) -> Pass:
         c = self.config
-        vector = None
-        if self.sigma_map is not None:
-            if cond is None:
-                raise ConfigError("this body is conditioned: it needs cond [B] or [B, L]")
-            vector = F.silu(self.sigma_map(cond))
-            vector = vector[:, None, :] if vector.ndim == 2 else vector
-        rotary = None if self.rotary_emb is None else self.rotary_emb(start, end, h.dtype)
-        mask = attention_mask(start, end, c.block_size, h.device)
+        place = 0 if cache is None else cache.offset
+        rotary = None if self.rotary_emb is None else self.rotary_emb(place + start, place + end, h.dtype)
+        window = -(-c.length // c.block_size) if self.slides and c.block_size is not None else None
+        mask = attention_mask(start, end, c.block_size, h.device, window)
         causal = mask is not None and c.block_size == 1 and start == 0
-        return Pass(vector, rotary, mask, causal, cache, keys)
+        return Pass(self.vector(cond), rotary, mask, causal, cache, keys)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., O] of hidden states [..., D]: call it on the rows that are needed, and no others."""

@@ -14,7 +14,7 @@ from unmask.assets import cache_folder
 from unmask.checkpoint import read_json, whole_folder, write_json
 from unmask.errors import ConfigError, DataError
 from unmask.recipes.run import DataSettings
-from unmask.text.corpora import CORPORA, Corpus, corpus
+from unmask.text.corpora import CORPORA, Corpus, corpus, is_path
 from unmask.text.packing import Packed, pack, tokenize
 from unmask.text.tokenizers import Tokenizer, gpt2, train_bpe
 
@@ -36,21 +36,29 @@ class Prepared:
         places = np.linspace(0, len(self.heldout) - 1, min(count, len(self.heldout))).astype(int)
         return np.asarray(self.heldout[places])
 
-    def unigram(self) -> torch.Tensor:
-        """The law of a single training token, [V] float32, with one added to every count."""
-        counts = np.ones(self.tokenizer.vocab_size)
+    def unigram(self, size: int | None = None) -> torch.Tensor:
+        """The law of a single training token, [V] float32, with one added to every count.
+
+        size: V, where a model has more tokens than its tokenizer.
+        """
+        counts = np.ones(size or self.tokenizer.vocab_size)
         for start in range(0, len(self.train), 4096):  # the rows may be larger than memory
             counts += np.bincount(np.asarray(self.train[start : start + 4096]).ravel(), minlength=len(counts))
         return torch.from_numpy(counts / counts.sum()).float()
 
 
-def prepare(settings: DataSettings, length: int, *, say: Say = lambda words: None) -> Prepared:
-    """Tokenize and pack a corpus, held out by document. Raises DataError, AssetError or ConfigError."""
-    found = corpus(settings.corpus)
-    key = _key(settings, length)
+def prepare(
+    settings: DataSettings, length: int, *, own: Tokenizer | None = None, say: Say = lambda words: None
+) -> Prepared:
+    """Tokenize and pack a corpus, held out by document. own: the tokenizer of the model that the run begins with.
+
+    Raises DataError, AssetError or ConfigError.
+    """
+    found = corpus(settings.corpus, field=settings.field)
+    key = _key(settings, length, own)
     folder = cache_folder() / "prepared" / key
     if not (folder / "info.json").exists():
-        _prepare_into(folder, found, settings, length, say)
+        _prepare_into(folder, found, settings, length, own, say)
     return Prepared(
         tokenizer=Tokenizer.load(folder),
         train=np.load(folder / "train.npy", mmap_mode="r"),
@@ -59,9 +67,11 @@ def prepare(settings: DataSettings, length: int, *, say: Say = lambda words: Non
     )
 
 
-def _prepare_into(folder: Path, found: Corpus, settings: DataSettings, length: int, say: Say) -> None:
+def _prepare_into(
+    folder: Path, found: Corpus, settings: DataSettings, length: int, own: Tokenizer | None, say: Say
+) -> None:
     say(f"reading {settings.corpus}")
-    tokenizer = _tokenizer(settings.tokenizer, found, say)
+    tokenizer = own if settings.tokenizer == "model" and own else tokenizer_of(settings.tokenizer, found, say)
     say("tokenizing")
     train_size, heldout_size = _Size(), _Size()
     packed = _pack(train_size.count(found.train()), tokenizer, length, settings)
@@ -70,7 +80,8 @@ def _prepare_into(folder: Path, found: Corpus, settings: DataSettings, length: i
     except DataError as error:
         raise DataError(f"the held-out documents of {settings.corpus}: {error.message}", error.hint) from None
     info = {
-        "corpus": settings.corpus, "tokenizer": settings.tokenizer, "packing": settings.packing, "length": length,
+        "corpus": settings.corpus, "field": settings.field, "tokenizer": settings.tokenizer,
+        "packing": settings.packing, "length": length,
         "vocab_size": tokenizer.vocab_size, "train_documents": packed.num_documents, "train_tokens": packed.num_tokens,
         "train_rows": len(packed.rows), "train_leftover_tokens": packed.leftover_tokens,
         "heldout_documents": held.num_documents, "heldout_tokens": held.num_tokens, "heldout_rows": len(held.rows),
@@ -108,14 +119,22 @@ def _pack(texts: Iterable[str], tokenizer: Tokenizer, length: int, settings: Dat
     return pack(tokenize(texts, tokenizer), length, tokenizer.eos_id, rule=settings.packing)
 
 
-def _tokenizer(name: str, found: Corpus, say: Say) -> Tokenizer:
+def bpe_size(name: str) -> int | None:
+    """4096 of the setting "bpe:4096"; None of other settings. ConfigError where the size is no number."""
+    if not name.startswith("bpe:"):
+        return None
+    try:
+        return int(name.removeprefix("bpe:"))
+    except ValueError:
+        raise ConfigError(f"tokenizer {name!r} is not understood", "write bpe:4096, gpt2 or a folder") from None
+
+
+def tokenizer_of(name: str, found: Corpus | None = None, say: Say = lambda words: None) -> Tokenizer:
+    """The tokenizer that a setting names; "bpe:SIZE" is learned from a corpus. ConfigError for an unknown name."""
     if name == "gpt2":
         return gpt2()
-    if name.startswith("bpe:"):
-        try:
-            size = int(name.removeprefix("bpe:"))
-        except ValueError:
-            raise ConfigError(f"tokenizer {name!r} is not understood", "write bpe:4096, gpt2 or a folder") from None
+    if (size := bpe_size(name)) is not None:
+        assert found is not None
         say(f"learning a vocabulary of {size} tokens")
         return train_bpe(found.train(), size)
     if (Path(name).expanduser() / "tokenizer.json").exists():
@@ -123,10 +142,15 @@ def _tokenizer(name: str, found: Corpus, say: Say) -> Tokenizer:
     raise ConfigError(f"tokenizer {name!r} is not known", "write gpt2, bpe:4096 or a folder with a tokenizer.json")
 
 
-def _key(settings: DataSettings, length: int) -> str:
-    """A name for the cache: settings, length, and the state of any local file they name."""
-    parts = [json.dumps(dataclasses.asdict(settings) | {"heldout_rows": 0}), str(length), str(VERSION)]
-    whole = settings.corpus in CORPORA or Path(settings.corpus).expanduser().exists()  # a path may hold a plus sign
+def _key(settings: DataSettings, length: int, own: Tokenizer | None) -> str:
+    """A name for the cache: settings, length, tokenizer, and the state of any local file they name."""
+    values = dataclasses.asdict(settings) | {"heldout_rows": 0}
+    if values["field"] == "text":
+        del values["field"]  # so that what was kept before there was such a setting is found
+    parts = [json.dumps(values), str(length), str(VERSION)]
+    if settings.tokenizer == "model" and own is not None:
+        parts.append(own.fingerprint)
+    whole = settings.corpus in CORPORA or is_path(settings.corpus)  # a path may hold a plus sign
     corpora = [settings.corpus] if whole else settings.corpus.split("+")
     for name in [*(part.strip() for part in corpora if part.strip() not in CORPORA), settings.tokenizer]:
         path = Path(name).expanduser()

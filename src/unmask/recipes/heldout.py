@@ -1,7 +1,6 @@
 """Text to measure a model on, as rows of its own tokens."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from unmask.errors import AssetError, DataError
 from unmask.model import LanguageModel
 from unmask.recipes.data import Say
-from unmask.text.corpora import CORPORA, corpus
+from unmask.text.corpora import corpus, is_path
 from unmask.text.packing import pack, tokenize
 
 FALLBACK = "excerpt"
@@ -41,15 +40,17 @@ def scoring_rows(
     """
     if model.tokenizer is None:
         raise DataError("the model has no tokenizer, so text cannot be scored", "put its tokenizer.json in its folder")
-    name, note = data or str(model.card.get("data", {}).get("corpus", FALLBACK)), ""
+    trained = model.card.get("data", {})
+    name, note = data or str(trained.get("corpus", FALLBACK)), ""
+    field = str(trained.get("field", "text")) if data is None else "text"
     try:
-        documents = _documents(name)
+        documents = _documents(name, whole=data is not None, field=field)
     except AssetError as error:
         if data is not None:
             raise
         say(f"{error.message}; scoring the excerpt that ships with the package instead")
         name, note = FALLBACK, f"stands in for {name}, which could not be fetched"
-        documents = _documents(name)
+        documents = _documents(name, whole=False, field="text")
     rows, scored, info = packed_rows(model, documents, packing, count, stride)
     return rows, scored, {"corpus": name, "note": note} | info
 
@@ -74,6 +75,7 @@ def packed_rows(
     return np.asarray(packed.rows[places]), scored, info
 
 
-def _documents(name: str) -> list[str]:
-    own = name not in CORPORA and Path(name).expanduser().exists()
-    return list(corpus(name).documents() if own else corpus(name).heldout())
+def _documents(name: str, *, whole: bool, field: str) -> list[str]:
+    """The held-out documents of a corpus; with `whole`, all documents of a path."""
+    found = corpus(name, field=field)
+    return list(found.documents() if whole and is_path(name) else found.heldout())

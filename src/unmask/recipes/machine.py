@@ -15,7 +15,9 @@ EXTRAS = {  # extra of the package -> a module that it brings
     "figures": "matplotlib",
     "harness": "lm_eval",
     "judge": "transformers",
+    "lora": "peft",
     "mauve": "mauve",
+    "serve": "fastapi",
     "tensorboard": "tensorboard",
 }
 SHAPE = (512, 768, 3072)  # rows, width in, width out: a layer of the paper's small models

@@ -7,11 +7,10 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from unmask.diffusion.processes import PROCESSES
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError, unknown
-from unmask.training.loop import TrainSettings
-from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 KINDS = ("sedd", "mdlm", "ar")
 STARTS = ("zero", "neighbors")
@@ -51,35 +50,45 @@ class ModelShape:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """corpus: names joined by +, a file or a folder. tokenizer: "gpt2", "bpe:SIZE" or a folder with one."""
+    """corpus: names joined by +, a file, a folder or a hub data set. field: what holds the text in rows of these.
+
+    tokenizer: "gpt2", "bpe:SIZE", a folder with one, or "model": that of the model that the run begins with.
+    """
 
     corpus: str = "excerpt"
     tokenizer: str = "bpe:4096"
     packing: str = "sedd"
     heldout_rows: int = 64
+    field: str = "text"
 
     def __post_init__(self) -> None:
         if self.heldout_rows < 1:
             raise ConfigError(f"heldout_rows must be at least 1, got {self.heldout_rows}")
 
 
-# For some minutes on one's own text: the twins' optimizer (recipes/twins.py), a shorter warm-up.
-_SHORT = OptimSettings(optimizer="muon", lr=1e-3, muon_lr=0.02, warmup=100, schedule="cooldown", ema=0.999)
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that decides a run. batch_size: rows a step, over all ranks and micro-batches."""
+    """Everything that decides a run. batch_size: rows a step, over all ranks and micro-batches.
+
+    init: the model whose weights it begins with (an embedded name, a folder or a hub id; its shape is then `model`'s),
+    or None for fresh ones. sample_tokens: the length of a text written at every look at held-out text (0: none).
+    """
 
     name: str
     model: ModelShape = ModelShape()
     data: DataSettings = DataSettings()
-    train: TrainSettings = TrainSettings(steps=1000, optim=_SHORT, eval_every=500)
+    train: TrainSettings = TrainSettings(steps=1000)
     batch_size: int = 12
+    init: str | None = None
+    sample_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.sample_tokens < 0:
+            raise ConfigError(f"sample_tokens must be at least 0 (no samples), got {self.sample_tokens}")
+        if self.data.tokenizer == "model" and self.init is None:
+            raise ConfigError("tokenizer 'model' is that of the model to begin with, and there is none", "give --init")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as `from_json` reads them."""
@@ -134,20 +143,34 @@ def with_settings(run: Run, changes: Iterable[str]) -> Run:
     A last part that names one setting only may stand alone: "width=128". Raises ConfigError for an unknown key
     (the nearest is offered) or a value of another type.
     """
+    hints = dict(_leaves(Run))
+    return with_values(run, {path: _parse(path, text, hints[path]) for path, text in _pairs(changes)})
+
+
+def with_values(run: Run, chosen: dict[str, Any]) -> Run:
+    """The run with other values of settings, by their full names: {"model.width": 128}."""
     values = run.as_json()
-    known = list(_leaves(Run))
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes KEY=VALUE, got {change!r}", "for example --set model.width=128")
-        path = _full_name(key.strip(), [name for name, _ in known])
-        hint = dict(known)[path]
+    for path, value in chosen.items():
         target = values
         *parents, last = path.split(".")
         for parent in parents:
             target = target[parent]
-        target[last] = _parse(path, text.strip(), hint)
+        target[last] = value
     return from_json(values)
+
+
+def names(changes: Iterable[str]) -> frozenset[str]:
+    """The full names of the settings that "key=value" changes change."""
+    return frozenset(path for path, _ in _pairs(changes))
+
+
+def _pairs(changes: Iterable[str]) -> Iterable[tuple[str, str]]:
+    known = [name for name, _ in _leaves(Run)]
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes KEY=VALUE, got {change!r}", "for example --set model.width=128")
+        yield _full_name(key.strip(), known), text.strip()
 
 
 def _full_name(key: str, names: list[str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from unmask.errors import unknown
 from unmask.recipes.run import DataSettings, ModelShape, Run
 from unmask.recipes.twins import twins
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 # The corpus, batch, optimizer and averages that SEDD (Lou et al. 2024, arXiv 2310.16834, appendix C and the
 # published configuration) and MDLM (Sahoo et al. 2024, arXiv 2406.07524, appendix C) share.

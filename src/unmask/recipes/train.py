@@ -7,25 +7,37 @@ from pathlib import Path
 import torch
 
 from unmask.checkpoint import read_json
+from unmask.diffusion import PROCESSES
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
-from unmask.diffusion.processes import PROCESSES
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.errors import ConfigError
-from unmask.evaluation.likelihood import log_likelihood
+from unmask.evaluation.likelihood import Bound, log_likelihood
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.starts import look_around
 from unmask.nn.transformer import Transformer, TransformerConfig
 from unmask.random import fold
 from unmask.recipes.data import Prepared, Say, prepare
+from unmask.recipes.init import first_model
 from unmask.recipes.run import ModelShape, Run, from_json
+from unmask.sampling import Canvas, sample
+from unmask.sampling.autoregressive import generate
 from unmask.text.loader import Loader
 from unmask.text.tokenizers import Tokenizer
 from unmask.training.loop import accelerator, train
 
+LOOKS = 4  # evaluations a row at every look at held-out text
+SAMPLE_STEPS = 32  # of the samples that a run shows
+
 
 def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> LanguageModel:
     """A fresh model; its weights are a function of the seed. Raises ConfigError for sizes that do not fit."""
-    vocab = tokenizer.vocab_size
+    model = fresh(shape, tokenizer.vocab_size, eos_id=tokenizer.eos_id, seed=seed)
+    model.tokenizer = tokenizer
+    return model
+
+
+def fresh(shape: ModelShape, vocab: int, *, eos_id: int, seed: int = 0) -> LanguageModel:
+    """`build_model` for a vocabulary of which no more is known than its size."""
     body = {
         "width": shape.width,
         "depth": shape.depth,
@@ -37,7 +49,7 @@ def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> La
         torch.manual_seed(fold(seed, "weights"))
         if shape.kind == "ar":
             config = TransformerConfig(num_inputs=vocab, num_outputs=vocab, block_size=1, **body)  # type: ignore[arg-type]
-            return AutoregressiveLM(Transformer(config), bos_id=tokenizer.eos_id, tokenizer=tokenizer)
+            return AutoregressiveLM(Transformer(config), bos_id=eos_id)
         process = PROCESSES[shape.process](vocab_size=vocab, schedule=SCHEDULES[shape.schedule]())
         sedd = shape.kind == "sedd"
         config = TransformerConfig(
@@ -48,10 +60,7 @@ def build_model(shape: ModelShape, tokenizer: Tokenizer, *, seed: int = 0) -> La
         if shape.start == "neighbors":
             look_around(net)
         parametrization = RawScore(scale_by_sigma=process.commits) if sedd else CleanLogits()
-        return DiffusionLM(
-            net, process, parametrization,
-            conditioning="sigma" if sedd else None, tokenizer=tokenizer,
-        )  # fmt: skip
+        return DiffusionLM(net, process, parametrization, conditioning="sigma" if sedd else None)
 
 
 def start(
@@ -65,12 +74,12 @@ def start(
     Many processes may call it at once, as `accelerate launch` or `torchrun` starts them: the first prepares the
     data and writes. Raises ConfigError, DataError or AssetError before anything is written.
     """
+    check_new(out)
     ranks = accelerator()
+    first = None if run.init is None else first_model(run)
     with ranks.main_process_first():
-        if ranks.is_main_process:
-            _check_new(out)
-        data = prepare(run.data, run.model.length, say=say if ranks.is_main_process else _silent)
-    return _go(run, data, out, resume=False, say=say if ranks.is_main_process else _silent)
+        data = _prepared(run, first, say if ranks.is_main_process else _silent)
+    return _go(run, first, data, out, resume=False, say=say if ranks.is_main_process else _silent)
 
 
 def resume(
@@ -84,16 +93,24 @@ def resume(
         raise ConfigError(f"{out} holds no run to resume: no config.json in it", "start one without --resume")
     run = change(from_json(read_json(out / "config.json")))
     ranks = accelerator()
+    first = None if run.init is None else first_model(run)
     with ranks.main_process_first():
-        data = prepare(run.data, run.model.length, say=say if ranks.is_main_process else _silent)
-    return _go(run, data, out, resume=True, say=say if ranks.is_main_process else _silent)
+        data = _prepared(run, first, say if ranks.is_main_process else _silent)
+    return _go(run, first, data, out, resume=True, say=say if ranks.is_main_process else _silent)
 
 
 def _silent(words: str) -> None:
     """What the other ranks say."""
 
 
-def _check_new(out: Path) -> None:
+def _prepared(run: Run, first: LanguageModel | None, say: Say) -> Prepared:
+    return prepare(run.data, run.model.length, own=None if first is None else first.tokenizer, say=say)
+
+
+def check_new(out: Path) -> None:
+    """ConfigError unless a run can begin in `out`: it is not there, or empty. Only the main process looks."""
+    if not accelerator().is_main_process:
+        return  # the main one may have begun to write already
     if out.exists() and not out.is_dir():
         raise ConfigError(f"the output {out} is a file", "name a new or empty folder")
     # a process killed while it wrote its first file leaves that file's temporary name, and no run
@@ -101,21 +118,35 @@ def _check_new(out: Path) -> None:
         raise ConfigError(f"the output folder {out} is not empty", "give --resume to go on with it, or another folder")
 
 
-def _go(run: Run, data: Prepared, out: Path, *, resume: bool, say: Say) -> LanguageModel:
-    model = build_model(run.model, data.tokenizer, seed=run.train.seed)
+def _go(run: Run, first: LanguageModel | None, data: Prepared, out: Path, *, resume: bool, say: Say) -> LanguageModel:
+    model = build_model(run.model, data.tokenizer, seed=run.train.seed) if first is None else first
     model.card = {"recipe": run.name, "data": data.info, "batch_size": run.batch_size}
+    if run.init is not None:
+        model.card["init"] = run.init
     if isinstance(model, DiffusionLM):
-        model.unigram = data.unigram()
+        model.unigram = data.unigram(model.process.vocab_size)
     say(f"{run.name}: {model.net.num_parameters:,} parameters, {run.train.steps:,} steps of {run.batch_size} rows")
     loader = Loader(data.train, global_batch=run.batch_size, seed=run.train.seed)
     held = data.spread_heldout(run.data.heldout_rows)
 
-    def evaluate(current: LanguageModel) -> dict[str, float]:
-        bound = log_likelihood(current, held, times_per_row=4, seed=run.train.seed)
-        return {"heldout_nats": bound.nats_per_token, "heldout_stderr": bound.stderr}
+    def evaluate(current: LanguageModel) -> Bound:
+        return log_likelihood(current, held, times_per_row=LOOKS, seed=run.train.seed)
 
-    train(model, loader, run.train, out, resume=resume, evaluate=evaluate, config=run.as_json())
+    writer = (lambda current: sample_text(current, run)) if run.sample_tokens else None
+    config = run.as_json()
+    train(model, loader, run.train, out, resume=resume, evaluate=evaluate, write_sample=writer, config=config)
     return model
+
+
+def sample_text(model: LanguageModel, run: Run) -> str:
+    """A text of `sample_tokens` tokens: the same draws at every look, so that one sees the same text become better."""
+    assert model.tokenizer is not None
+    canvas = Canvas.blank(min(run.sample_tokens, model.length))
+    if isinstance(model, AutoregressiveLM):
+        made = generate(model, canvas, seed=run.train.seed).tokens
+    else:
+        made = sample(model, canvas, steps=SAMPLE_STEPS, seed=run.train.seed).tokens
+    return model.tokenizer.decode(made[0])
 
 
 def replace_steps(run: Run, steps: int | None) -> Run:

@@ -3,8 +3,8 @@
 import dataclasses
 
 from unmask.recipes.run import DataSettings, ModelShape, Run
-from unmask.training.loop import TrainSettings
 from unmask.training.optim import OptimSettings
+from unmask.training.settings import TrainSettings
 
 DATA = DataSettings(corpus="sotu+gutenberg+wiki+wikiextract", tokenizer="bpe:4096", heldout_rows=64)
 TRAIN = TrainSettings(

@@ -10,16 +10,20 @@ from unmask.report.content import Card
 from unmask.report.digits import large, number
 from unmask.text.corpora import corpus_licence
 
-PREDICTS = {"RawScore": "raw scores, the ratios p(y) / p(x)", "CleanLogits": "the clean token, p(x0 | xt)"}
+PREDICTS = {
+    "RawScore": "raw scores, the ratios p(y) / p(x)",
+    "CleanLogits": "the clean token, p(x0 | xt)",
+    "LeaveOneOut": "the clean token given the others",
+}
 _POINT = ("step", "tokens", "loss", "heldout_nats", "heldout_stderr")
 _USED = {"data", "batch_size", "recipe", "name", "parameters", "curves", "licence", "license", "licences"}
 
 
 def short_name(model: LanguageModel) -> str:
-    """`SEDD`, `MDLM` or `AR`; the process is named where it is not the absorbing one."""
+    """`SEDD`, `MDLM`, the layout it came in, or `AR`; the process is named where it is not the absorbing one."""
     if not isinstance(model, DiffusionLM):
         return "AR"
-    name = "SEDD" if isinstance(model.parametrization, RawScore) else "MDLM"
+    name = "SEDD" if isinstance(model.parametrization, RawScore) else str(model.card.get("layout", "MDLM"))
     return name if model.process.commits else f"{name} ({describe(model)['process']['name']})"
 
 
@@ -43,7 +47,7 @@ def _facts(model: LanguageModel) -> dict[str, str]:
         "Parameters": f"{model.net.num_parameters:,}",
         "Network": f"{config.depth} layers of width {config.width}, {config.heads} heads",
         "Context": f"{config.length:,} tokens",
-        "Attends to": "the tokens before" if config.block_size == 1 else "all tokens, on both sides",
+        "Attends to": _sight(config.block_size),
     }
     if isinstance(model, DiffusionLM):
         config_file = describe(model)
@@ -54,6 +58,12 @@ def _facts(model: LanguageModel) -> dict[str, str]:
     if model.tokenizer is not None:
         facts["Vocabulary"] = f"{model.tokenizer.vocab_size:,} byte-level tokens"
     return facts | _from_card(model.card, model)
+
+
+def _sight(block_size: int | None) -> str:
+    if block_size is None:
+        return "all tokens, on both sides"
+    return "the tokens before" if block_size == 1 else f"its block of {block_size} tokens and all before it"
 
 
 def _from_card(values: Mapping[str, Any], model: LanguageModel) -> dict[str, str]:

@@ -27,7 +27,7 @@ __all__ = [
     "with_corrector",
 ]
 
-_DIFFUSION_ONLY = ("steps", "rule", "tau", "gamma", "grid")
+_DIFFUSION_ONLY = ("steps", "rule", "tau", "gamma", "grid", "block_size")
 
 
 def sample(model: Model | AutoregressiveLM, canvas: Canvas, **options: Any) -> Sample:

@@ -62,7 +62,7 @@ def row_bytes(model: LanguageModel, length: int) -> float:
     """What a row of a batch may take beside the weights, in bytes: activations, logits, a cache. Generous."""
     c, size = model.net.config, model.net.vocab_embed.embedding.dtype.itemsize
     activations = 48.0 * c.width * max(size, 4)
-    cache = 2.0 * c.depth * c.width * size if isinstance(model, AutoregressiveLM) else 0.0
+    cache = 2.0 * c.depth * c.width * size if getattr(model.net.config, "block_size", None) is not None else 0.0
     logits = 6 * min(8.0 * length * c.num_outputs, BYTES)
     if isinstance(model, AutoregressiveLM):
         logits = 6.0 * 8 * c.num_outputs

@@ -1,24 +1,14 @@
 """The canvas: what is given and what is to be written. Shapes: B batch, L length."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from unmask.errors import ConfigError
-
-_OPEN = "[MASK"
-_CLOSE = re.compile(r"(?::([0-9]+))?\]")
-
-
-class Encoder(Protocol):
-    """What `Canvas.parse` needs of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+from unmask.sampling.lengths import lengths
+from unmask.sampling.template import Encoder, Template
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,24 +104,31 @@ class Canvas:
     def parse(cls, text: str, tokenizer: Encoder, batch: int = 1, length: int | None = None) -> "Canvas":
         """The canvas of a text such as "Hi, my name is [MASK:12] and that's why I'm late.".
 
-        `[MASK]` is a gap of one token, `[MASK:n]` of n. One space right before a gap belongs to the gap: tokens of
-        GPT-2's kind carry the space in front of them. length: the longest canvas (a model's context).
-        Raises ConfigError where there is no gap, on a gap that is not written so, and beyond `length`.
+        `[MASK]` is a gap of one token, `[MASK:n]` of n, as `Template` reads them. One space right before a gap belongs
+        to the gap: tokens of GPT-2's kind carry the space in front of them. length: the longest canvas (a model's
+        context). Raises ConfigError where there is no gap, on a gap that is not written so, on a gap of several
+        lengths, among which `unmask.infill` chooses, and beyond `length`.
         """
-        parts: list[int | list[int]] = []
-        for piece in _pieces(text):
-            if isinstance(piece, int):
-                parts.append(piece)
-            elif piece:
-                parts.append(tokenizer.encode(piece))
-        if not any(isinstance(part, int) for part in parts):
-            raise ConfigError("the text has no gap: there is nothing to write", "write [MASK:12] for 12 tokens")
-        total = sum(part if isinstance(part, int) else len(part) for part in parts)
-        if length is not None and total > length:
+        found = Template.parse(text)
+        if not found.fixed:
+            flexible = next(gap for gap in found.gaps if not gap.fixed)
             raise ConfigError(
-                f"the text and its gaps make {total} tokens, the model's context is {length}",
-                "shorten the text or its gaps",
+                f"a gap of several lengths, {flexible}", "give it one, or use unmask.infill, which chooses"
             )
+        given = found.ids(tokenizer)
+        count = sum(map(len, given))
+        gaps = [gap.least for gap in found.gaps]
+        if length is not None:
+            lengths(found.gaps, count, length, most=1)  # says where it does not fit
+        return cls.laid(given, gaps, batch)
+
+    @classmethod
+    def laid(cls, given: Sequence[Sequence[int]], gaps: Sequence[int], batch: int = 1) -> "Canvas":
+        """given[0], a gap of gaps[0] tokens, given[1], …, given[-1], `batch` times; empty pieces are passed over."""
+        parts: list[int | Sequence[int]] = []
+        for piece, gap in zip(given, (*gaps, None), strict=True):
+            parts += [piece] if len(piece) else []
+            parts += [] if gap is None else [gap]
         return cls.template(*parts, batch=batch)
 
     def to(self, device: torch.device | str) -> "Canvas":
@@ -154,23 +151,3 @@ def _rows(ids: Sequence[int] | Tensor) -> Tensor:
     if row.ndim not in (1, 2) or row.is_floating_point():
         raise ConfigError(f"given tokens of shape {tuple(row.shape)}, {row.dtype}", "give ids [P] or [rows, P]")
     return row.to(torch.int64).reshape(-1, row.shape[-1]) if row.ndim == 2 else row.to(torch.int64)[None]
-
-
-def _pieces(text: str) -> list[str | int]:
-    """Text and gap lengths in order; one space before a gap is dropped."""
-    pieces: list[str | int] = []
-    head, found, tail = text.partition(_OPEN)
-    while found:
-        match = _CLOSE.match(tail)
-        if match is None:
-            shown = (_OPEN + tail)[:20]
-            raise ConfigError(
-                f"a gap that cannot be read, at {shown!r}",
-                "a gap is [MASK] for one token, or [MASK:12] for 12",
-            )
-        count = int(match[1] or "1")
-        if count < 1:
-            raise ConfigError(f"a gap of no tokens, [MASK:{match[1]}]", "a gap is at least 1 token long")
-        pieces += [head.removesuffix(" "), count]
-        head, found, tail = tail[match.end() :].partition(_OPEN)
-    return [*pieces, head]

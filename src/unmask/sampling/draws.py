@@ -106,13 +106,14 @@ class Draws:
 
     Exactly one of seed and generator is given. From a seed, a uniform is a function of (seed, purpose, sample,
     position, step): rows do not depend on the batch they are in. Uniforms from a generator do, and so do those of a
-    race, which takes K of them a decision from one stream a batch, as published.
+    race, which takes K of them a decision from one stream a batch, as published. seeds: one a row, in place of `seed`.
     """
 
     samples: Tensor
     seed: int | None
     generator: torch.Generator | None = None
     mode: str = EXACT
+    seeds: tuple[int, ...] | None = None
 
     stream: torch.Generator = dataclasses.field(init=False, repr=False)
 
@@ -133,8 +134,9 @@ class Draws:
         return self.mode == EXACT
 
     def keep(self, rows: Tensor) -> "Draws":
-        """The draws of some rows: indices [b], or a bool a row."""
-        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)])
+        """The draws of the rows of these indices [b]."""
+        seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows.tolist())
+        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)], seeds=seeds)
 
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
         """One float64 uniform in [0, 1) a sample and position: [B, L]; on the CPU where there is no float64."""
@@ -145,7 +147,10 @@ class Draws:
             u = torch.rand((len(self.samples), length), generator=self.stream, device=where, dtype=float_type(where))
             return u.to(device).double()
         position = torch.arange(length, device=device)
-        return uniform(fold(self.seed, purpose), self.samples.to(device)[:, None], position, step)
+        key: int | Tensor = fold(self.seed, purpose)
+        if self.seeds is not None:
+            key = torch.tensor([[fold(seed, purpose)] for seed in self.seeds], device=device)
+        return uniform(key, self.samples.to(device)[:, None], position, step)
 
     def choose(self, weights: Tensor, u: Tensor) -> Tensor:
         """An index a row: [N] from weights [N, K] and u [N], by inverse CDF; a race takes uniforms of its own."""

@@ -26,12 +26,13 @@ def tweedie_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: T
 
     Absorbing, from the mask: (e^d - 1) s_y, and 1 less their sum for the mask, which can be negative.
     """
-    return _tweedie(process, log_score, xt, process.schedule.sigma(wide(t)) - process.schedule.sigma(wide(s)))
+    since = process.schedule.sigma(wide(s))
+    return _tweedie(process, log_score, xt, process.schedule.sigma(wide(t)) - since, since)
 
 
-def _tweedie(process: Process, log_score: Tensor, xt: Tensor, dsigma: Tensor) -> Tensor:
+def _tweedie(process: Process, log_score: Tensor, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
     score = widest(log_score).exp()
-    return process.staggered_score(score, dsigma) * process.transpose_transition(xt, dsigma)
+    return process.staggered_score(score, dsigma, since) * process.transpose_transition(xt, dsigma, since)
 
 
 def tweedie_clean_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -48,7 +49,8 @@ def euler_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Ten
     The weight of staying is negative where the step is longer than the rate allows.
     """
     t, s = wide(t), wide(s)
-    flow = process.reverse_rate(xt, widest(log_score).exp()) * ((t - s) * process.schedule.dsigma(t))[..., None]
+    reverse = process.reverse_rate(xt, widest(log_score).exp(), process.schedule.sigma(t))
+    flow = reverse * ((t - s) * process.schedule.dsigma(t))[..., None]
     return flow.scatter_add(-1, xt[..., None], torch.ones_like(flow[..., :1]))
 
 

@@ -1,6 +1,7 @@
 """The one denoising loop: it starts from the prior, clamps, yields, counts, and makes the last step to clean data."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, Unpack
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
+from unmask.nn.compiled import is_compiled
 from unmask.sampling import transforms
+from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.correctors import Corrected
 from unmask.sampling.draws import EXACT, float_type, keyed
@@ -68,6 +71,7 @@ class Options(TypedDict, total=False):
     tau: float | None
     gamma: float | None
     grid: str | None
+    block_size: int | None
     temperature: float
     top_p: float
     top_k: int | None
@@ -211,6 +215,7 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     tau: float | None = None,
     gamma: float | None = None,
     grid: str | None = None,
+    block_size: int | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int | None = None,
@@ -220,12 +225,13 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     draws: str = EXACT,
     first_sample: int = 0,
     top: int | None = None,
-) -> Denoising:
+) -> "Denoising | Blocks":
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
 
     steps: steps in all, of a rule given by name (default 64); first-hitting, threshold and entropy-bounded take none.
     rule: a name in RULES, a rule, or None for `default_rule`. tau: of threshold, the p0 from which positions unmask
-    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". temperature (0 is
+    together. gamma: of entropy-bounded, in nats. grid: of the rules with one, "linear" or "cosine". block_size: of a
+    model with blocks, default its own; it writes block by block, `steps` shared among them. temperature (0 is
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
     a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
@@ -234,15 +240,49 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """
-    check_canvas(canvas, model.length, model.process.vocab_size)
     reshape = reshaping(temperature, top_p, top_k, min_p)
-    found, notices = _find(model, rule, steps, {"tau": tau, "gamma": gamma, "grid": grid})
+    planned = plan(model, canvas, steps=steps, rule=rule, block_size=block_size, tau=tau, gamma=gamma, grid=grid)
     device = torch.device(getattr(model, "device", canvas.tokens.device))
     chance = keyed(canvas.batch, device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     if top is not None and top < 0:
         raise ConfigError(f"top is {top}", "it is how many other tokens are named: at least 0")
-    whole = chance.seed is None or not chance.exact  # then a row's draws depend on its batch
-    return Denoising(Run(model, canvas.to(device), chance, reshape, whole), found, notices, top)
+    whole = chance.seed is None or not chance.exact  # draws that know all rows
+    return begin(Run(model, canvas.to(device), chance, reshape, whole), planned, top)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a canvas is written: a rule for each block with something to write, one where the model has no blocks.
+
+    size: of the blocks, None for a model without.
+    """
+
+    rules: tuple[Rule, ...]
+    size: int | None
+    notices: tuple[str, ...]
+
+
+def plan(
+    model: Model, canvas: Canvas, *, steps: int | None, rule: str | Rule | None, block_size: int | None, **options: Any
+) -> Plan:
+    """What `denoise` makes of these options; they are those of the rules. ConfigError on anything out of range."""
+    size = checked_size(model, block_size)
+    check_canvas(canvas, reach(model, canvas), model.process.vocab_size)
+    each = [steps] if size is None else shares(steps, len(open_blocks(canvas, size)))
+    found = {share: _find(model, rule, share, options) for share in dict.fromkeys(each)}
+    return Plan(tuple(found[share][0] for share in each), size, found[each[0]][1])
+
+
+def begin(run: Run, planned: Plan, top: int | None) -> "Denoising | Blocks":
+    """The run under way: of the loop, or of the loop block by block."""
+    net = getattr(run.model, "net", None)
+    if net is not None and is_compiled(net):  # it has one shape
+        run = dataclasses.replace(run, whole=True)
+    if planned.size is None:
+        return Denoising(run, planned.rules[0], planned.notices, top)
+    run = dataclasses.replace(run, whole=True)  # a cache knows all rows
+    begin_block = functools.partial(Denoising, top=top)
+    return Blocks(run, list(planned.rules), planned.size, begin_block, planned.notices)
 
 
 def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **options: Unpack[Options]) -> Sample:
@@ -256,13 +296,18 @@ def fill(model: Model, canvas: Canvas, *, progress: Progress | None = None, **op
     for last in running:
         if progress is not None and running.state is not None and last.t < 1:
             progress(running.state.step, round(running.state.step / (1 - last.t)))
+    return outcome(running, time.perf_counter() - begun)
+
+
+def outcome(running: "Denoising | Blocks", seconds: float) -> Sample:
+    """What a run that is at its end has come to, in so many seconds."""
     state, draws = running.state, running.run.draws
     assert state is not None
     return Sample(
-        tokens=last.tokens,
+        tokens=state.tokens,
         nfe=state.nfe,
         steps=state.step,
-        seconds=time.perf_counter() - begun,
+        seconds=seconds,
         clipped_mass=state.clipped / max(state.decisions, 1),
         rule=running.rule.name,
         reads=running.rule.reads,

@@ -44,11 +44,10 @@ ALIASES: dict[str, tuple[str, str]] = {  # name elsewhere: ours, and what to kno
     "topk-margin": ("margin", "Dream's name"),
 }
 REFUSED: dict[str, str] = {
-    "block": "there are no block rules: the whole canvas is denoised at once",
+    "block": "there are no block rules: a model with blocks writes block by block, by any rule (block_size=)",
     "jointthreshold": "tokens are not edited after they are committed; threshold is the rule without editing",
     "remdm": "remasking is a corrector: with_corrector(RULES['ancestral'](steps), Remasking(eta)) in Python",
 }
-_NO_BLOCKS = ("", "there are no blocks: the whole canvas is denoised at once")
 _CANVAS = ("", "the canvas says how long: Canvas.prompt(ids, length=...), which counts the prompt too")
 KEYWORDS: dict[str, tuple[str, str]] = {  # keyword argument elsewhere: ours ("" for none), and what to know
     "alg": ("rule", ""),
@@ -65,8 +64,7 @@ KEYWORDS: dict[str, tuple[str, str]] = {  # keyword argument elsewhere: ours (""
     "temp": ("temperature", ""),
     "threshold": ("tau", "a probability to commit above, for rule='threshold'"),
     "alg_temp": ("", "orders are not drawn at a temperature; random-order is the random one"),
-    "block_length": _NO_BLOCKS,
-    "block_size": _NO_BLOCKS,
+    "block_length": ("block_size", "of a model with blocks"),
     "canvas_length": _CANVAS,
     "confidence_threshold": (
         "",
@@ -76,7 +74,7 @@ KEYWORDS: dict[str, tuple[str, str]] = {  # keyword argument elsewhere: ours (""
     "gen_length": _CANVAS,
     "mask_id": ("", "the mask belongs to the model: leave it out"),
     "max_new_tokens": _CANVAS,
-    "steps_per_block": ("", "there are no blocks: steps is the total over the canvas"),
+    "steps_per_block": ("", "steps is the total over the canvas, shared among a model's blocks"),
 }
 
 
@@ -129,6 +127,13 @@ def make(name: str, steps: int | None, options: dict[str, Any], start: float = 1
         return RULES[name](STEPS if steps is None else steps, **given), ()
     notice = f"the rule {name} makes as many moves as it needs: steps is not used"
     return RULES[name](**given), () if steps is None else (notice,)
+
+
+def rules_for(process: Process) -> list[str]:
+    """The names of the rules that can sample a process, one a rule."""
+    made = {name: make(name, None, {})[0] for name in sorted(RULES)}
+    own = (name for name, rule in made.items() if rule.name == name)
+    return [name for name in own if process.commits or not getattr(made[name], "only_committing", False)]
 
 
 def check_process(rule: Rule, process: Process) -> None:

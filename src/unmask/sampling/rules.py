@@ -71,6 +71,7 @@ class Run:
 
     def keep(self, rows: Tensor) -> "Run":
         """The run of some rows: indices [b], or a bool a row."""
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
         canvas = Canvas(self.canvas.tokens[rows], self.canvas.frozen[rows])
         return dataclasses.replace(self, canvas=canvas, draws=self.draws.keep(rows))
 
@@ -229,9 +230,9 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         return state
     if run.whole or bool(busy.all()):
         return count(state, write(run, run.predict(state), state.tokens, turns, u / leave, move.reads), lost, 0)
-    some, part, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
-    tokens = write(some, some.predict(part), part.tokens, turns[busy], chance, move.reads)
-    return dataclasses.replace(state.merged(busy, count(part, tokens, lost, 0)), times=state.times)
+    some, active, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
+    tokens = write(some, some.predict(active), active.tokens, turns[busy], chance, move.reads)
+    return dataclasses.replace(state.merged(busy, count(active, tokens, lost, 0)), times=state.times)
 
 
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:

@@ -10,7 +10,7 @@ from unmask.assets.table import ASSETS
 from unmask.errors import ConfigError, DataError, unknown
 from unmask.text import local
 from unmask.text.documents import Document
-from unmask.text.hub import HUB_SOURCES
+from unmask.text.hub import DATA_SET, HUB_SOURCES, data_set
 from unmask.text.sources import SOURCES
 
 __all__ = ["CORPORA", "Corpus", "Document", "corpus", "corpus_licence"]
@@ -56,33 +56,43 @@ class Corpus:
             raise DataError(f"the corpus {self.name} holds no {what}", "give more documents, or another corpus")
 
 
-def corpus(name: str | Path) -> Corpus:
-    """The corpus of a name in CORPORA, of a path to a .txt, .jsonl or folder, or several joined with `+`.
+def corpus(name: str | Path, *, field: str = "text") -> Corpus:
+    """The corpus of a name in CORPORA, of a path, of a hub data set `owner/name`, or several joined with `+`.
 
-    A name wins over a path of the same letters: write `./wiki` for a folder of one's own. Nothing is read
-    or fetched before documents are asked for. How a corpus is split is said by its reader, in `sources`,
-    `hub` or `local`. ConfigError for what is neither a name nor an existing path.
+    A path is that of a .txt, a .jsonl, a .parquet or a folder of them. A name wins over a path of the same letters
+    (write `./wiki` for a folder of one's own), a path over a data set. field: what holds the text in the rows of files
+    and data sets of one's own. Nothing is read or fetched before documents are asked for. How a corpus is split is
+    said by its reader, in `sources`, `hub` or `local`. ConfigError for what is none of these.
     """
     given = str(name)
     if isinstance(name, Path):
-        readers = [_path_reader(name)]
+        readers = [_path_reader(name, field)]
     elif given not in CORPORA and os.path.exists(given):  # a path may hold a plus sign
-        readers = [_path_reader(Path(given))]
+        readers = [_path_reader(Path(given), field)]
     else:
-        readers = [_reader(part.strip()) for part in given.split("+")]
+        readers = [_reader(part.strip(), field) for part in given.split("+")]
     return Corpus(given, lambda: chain.from_iterable(read() for read in readers))
 
 
-def _reader(part: str) -> Callable[[], Iterator[Document]]:
-    return CORPORA[part] if part in CORPORA else _path_reader(Path(part))
+def is_path(name: str) -> bool:
+    """Whether a corpus of that name is a file or a folder of the user's."""
+    return name not in CORPORA and Path(name).expanduser().exists()
 
 
-def _path_reader(path: Path) -> Callable[[], Iterator[Document]]:
+def _reader(part: str, field: str) -> Callable[[], Iterator[Document]]:
+    if part in CORPORA:
+        return CORPORA[part]
+    if DATA_SET.fullmatch(part) and Path(part).suffix not in local.SUFFIXES and not is_path(part):
+        return lambda: data_set(part, field)
+    return _path_reader(Path(part), field)
+
+
+def _path_reader(path: Path, field: str) -> Callable[[], Iterator[Document]]:
     full = path.expanduser()
     if path.parts and os.path.exists(full):
-        return lambda: local.documents(full)
+        return lambda: local.documents(full, field)
     error = unknown("corpus", str(path) if path.parts else "", CORPORA)
-    raise ConfigError(error.message, f"{error.hint}; or the path of a .txt, a .jsonl or a folder of them")
+    raise ConfigError(error.message, f"{error.hint}; or the path of a .txt, .jsonl or .parquet or a folder of them")
 
 
 def corpus_licence(name: str) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 from unmask import assets
 from unmask.errors import AssetError, ConfigError, DataError
+from unmask.text.cleaning import newlines
 from unmask.text.detokenizers import lm1b, wikitext
 from unmask.text.documents import Document, key
+from unmask.text.documents import split as held_out
 from unmask.text.sources import read_text
 
 _WEBTEXT_TEST = range(255_000, 260_000)  # the ids of its rows
 _WEBTEXT_BEGINS = "Is this restaurant family-friendly ?"
+DATA_SET = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(:[\w.-]+)?")  # owner/name, owner/name:configuration
 _HEADING = re.compile(r"^ = [^=].* = \n?$")
 
 
@@ -47,6 +50,37 @@ def split(name: str, part: str) -> list[Path]:
     if not found:
         raise AssetError(f"{folder} holds no parquet files of the split {part!r}", f"fetch {name} again")
     return found
+
+
+def data_set(name: str, field: str = "text") -> Iterator[Document]:
+    """The `train` rows of any data set of the hub, `owner/name` or `owner/name:configuration`, a document a row.
+
+    It is kept in the `datasets` library's own cache; no code of a data set is run. Held out: see `documents.split`.
+    ConfigError where the library is not installed, AssetError where the data set cannot be had, DataError where its
+    rows have no such field.
+    """
+    datasets = _library()
+    repository, _, configuration = name.partition(":")
+    try:
+        table = datasets.load_dataset(repository, configuration or None, split="train")
+    except Exception as error:  # the library raises its own, the hub client's, its HTTP library's and the system's
+        raise AssetError(
+            f"the data set {name} of the hub cannot be had: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "check its name (owner/name, or owner/name:configuration) and the connection; there is no such path here",
+        ) from error
+    if field not in table.column_names:
+        raise DataError(f"the data set {name} has no field {field!r}: it has {table.column_names}", "give --field NAME")
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for number, row in enumerate(table):
+            if not isinstance(row[field], str):
+                raise DataError(
+                    f"row {number} of the data set {name} has no {field}", "name another field with --field"
+                )
+            if clean := newlines(row[field]).strip():
+                yield clean, f"{name}/{number}"
+
+    return held_out(texts, f"the data set {name}")
 
 
 def openwebtext() -> Iterator[Document]:

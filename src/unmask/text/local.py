@@ -1,16 +1,17 @@
-"""A corpus from the user's own files: .txt (one document), .jsonl (a document a line), folders of them."""
+"""A corpus from the user's own files: .txt (one document), .jsonl and .parquet (a document a row), folders of them."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from unmask.errors import DataError
+from unmask.errors import ConfigError, DataError
 from unmask.text.cleaning import newlines
-from unmask.text.documents import Document, key, one_in_twenty
+from unmask.text.documents import Document, split
 from unmask.text.sources import read_text
 
-SUFFIXES = (".txt", ".jsonl")
-_TAIL = 20  # of a corpus that is one document, the last twentieth is held out
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+_FIELD = "the text is in the field {field!r} of each entry; name another with --field"
+_KINDS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -18,14 +19,14 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
         if not files:
-            raise DataError(f"{path} holds no {' or '.join(SUFFIXES)} file", "put the texts there, or name a file")
+            raise DataError(f"{path} holds no {_KINDS} file", "put the texts there, or name a file")
         return files
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path} is neither {' nor '.join(SUFFIXES)}", "rename it to .txt if it is plain UTF-8 text")
+        raise DataError(f"{path} is not a {_KINDS} file", "rename it to .txt if it is plain UTF-8 text")
     return [path]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def _lines(path: Path, field: str) -> Iterator[tuple[str, str]]:
     """(text, place) of a .jsonl file, read line by line; an empty line is passed over."""
     offset = 0
     try:
@@ -44,59 +45,67 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                     ) from error
                 offset += len(raw)
                 if line.strip():
-                    yield _entry(line, place), place
+                    yield _entry(line, place, field), place
     except OSError as error:
         raise DataError(f"{path} could not be read: {error}", "check the file and its permissions") from error
 
 
-def _entry(line: str, place: str) -> str:
+def _entry(line: str, place: str, field: str) -> str:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{place} is not JSON: {error}", "a line is one object with a field 'text'") from error
-    if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
+        raise DataError(f"{place} is not JSON: {error}", f"a line is one object with a field {field!r}") from error
+    if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
         given = f"has the fields {sorted(entry)}" if isinstance(entry, dict) else f"is {type(entry).__name__}"
-        raise DataError(f"{place} has no text: the entry {given}", "give each line a field 'text' with a string")
-    return str(entry["text"])
+        raise DataError(f"{place} has no {field}: the entry {given}", _FIELD.format(field=field))
+    return str(entry[field])
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """(text, place) of every document that is not blank."""
-    for file in _files(path):
-        found = _lines(file) if file.suffix.lower() == ".jsonl" else iter([(read_text(file), str(file))])
-        for text, place in found:
-            if clean := newlines(text).strip():
-                yield clean, place
+def _cells(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    """(text, place) of the rows of a .parquet file, read a group of rows at a time."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError(
+            f"{path} is read with the `pyarrow` library, which is not installed", "pip install 'unmask[datasets]'"
+        ) from None
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            if field not in columns:
+                raise DataError(f"{path} has no column {field!r}: it has {columns}", _FIELD.format(field=field))
+            for batch in file.iter_batches(batch_size=1024, columns=[field]):
+                for cell in batch.column(0).to_pylist():
+                    number += 1
+                    place = f"{path}, row {number}"
+                    if not isinstance(cell, str):
+                        raise DataError(f"{place} has no {field}: it is {type(cell).__name__}", "leave out such rows")
+                    yield cell, place
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path} is not a whole parquet file: {error}", "check the file, or write it again") from None
 
 
-def _cut(text: str) -> int:
-    """Where the held-out end of a lone document begins: the last break before its last twentieth."""
-    target = len(text) - len(text) // _TAIL
-    for mark in ("\n\n", "\n", " "):
-        # no further back than another twentieth, or a text without that mark would lose too much
-        at = text.rfind(mark, target - len(text) // _TAIL, target)
-        if at > 0:
-            return at + len(mark)
-    return target
+def _file(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    """(text, place) of every document of a file."""
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        return _lines(path, field)
+    return _cells(path, field) if kind == ".parquet" else iter([(read_text(path), str(path))])
 
 
-def documents(path: Path) -> Iterator[Document]:
+def documents(path: Path, field: str = "text") -> Iterator[Document]:
     """The documents of a file or folder, in order. Only line ends and blanks at the ends are changed.
 
-    Held out: one text in twenty, decided by the text; if none or all of them falls there, the text with the
-    smallest key. A corpus that is one document is cut in two, and its last twentieth is held out.
-    DataError for a file that is not what its name says, and for a corpus with no text.
+    field: what holds the text in a line of .jsonl or a row of .parquet. Held out: see `documents.split`. DataError for
+    a file that is not what its name says, and for a corpus with no text.
     """
-    keys = {key(text) for text, _ in _texts(path)}  # a first pass: the rule needs to know how many there are
-    if not keys:
-        raise DataError(f"{path} holds no text", "give a file with some text in it")
-    if len(keys) == 1:
-        text, place = next(_texts(path))
-        at = _cut(text)
-        yield Document(text[:at], f"{place}, start", False)
-        if at < len(text):
-            yield Document(text[at:], f"{place}, end", True)
-        return
-    few = {k % 20 == 0 for k in keys} != {True, False}
-    for text, place in _texts(path):
-        yield Document(text, place, key(text) == min(keys) if few else one_in_twenty(text))
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for file in _files(path):
+            for text, place in _file(file, field):
+                if clean := newlines(text).strip():
+                    yield clean, place
+
+    return split(texts, str(path))

@@ -101,10 +101,10 @@ def _byte_level(model: Any) -> Any:
 
 
 @cache
-def gpt2() -> Tokenizer:
-    """GPT-2's tokenizer (Radford et al. 2019), from files in the package: 50257 ids."""
+def gpt2(*special: str) -> Tokenizer:
+    """GPT-2's tokenizer (Radford et al. 2019), from files in the package: 50257 ids, then one for each of `special`."""
     core = _byte_level(models.BPE.from_file(str(GPT2_FOLDER / "vocab.json"), str(GPT2_FOLDER / "merges.txt")))
-    core.add_special_tokens([EOS])
+    core.add_special_tokens([EOS, *special])
     return Tokenizer(core)
 
 

@@ -18,56 +18,18 @@ from unmask.model import LanguageModel
 from unmask.nn.ema import EMA
 from unmask.nn.quantized import is_quantized
 from unmask.text.loader import Loader
-from unmask.training import state
+from unmask.training import adapters, state
 from unmask.training.log import Board, Reporter
 from unmask.training.objectives import Batch, Objective, objective
-from unmask.training.optim import OptimSettings, optimizers, rate_factor, set_rate
+from unmask.training.optim import optimizers, rate_factor, set_rate
+from unmask.training.settings import TrainSettings
+from unmask.training.watch import Heldout, Look, Watch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Evaluate = Callable[[LanguageModel], dict[str, float]]
-PRECISIONS = ("float32", "bfloat16")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """How long, how, and how often to look.
-
-    micro_batch: rows a rank reads at once (default: all of its share); gradients are accumulated over them.
-    precision: "float32", or "bfloat16" for autocast, the weights staying float32. t_min: the earliest time of a
-    diffusion model's loss. t_power: 1 draws its times uniformly, 2 draws more early ones and weighs them
-    down. log_every, eval_every (0: never) and save_every: steps. keep: checkpoints.
-    log_tensorboard: curves for TensorBoard in RUN/tensorboard as well.
-    """
-
-    steps: int
-    optim: OptimSettings = OptimSettings()
-    micro_batch: int | None = None
-    precision: str = "bfloat16"
-    seed: int = 0
-    t_min: float = 1e-3
-    t_power: float = 1.0
-    log_every: int = 10
-    eval_every: int = 0
-    save_every: int = 500
-    keep: int = 2
-    log_tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"steps must be at least 1, got {self.steps}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        counts = {name: getattr(self, name) for name in ("log_every", "save_every", "keep", "micro_batch")}
-        if low := [f"{name}={value}" for name, value in counts.items() if value is not None and value < 1]:
-            raise ConfigError(f"{', '.join(counts)} must be at least 1, got {', '.join(low)}")
-        if self.eval_every < 0:
-            raise ConfigError(f"eval_every must be at least 0 (never), got {self.eval_every}")
-        if not 0 < self.t_min < 1:
-            raise ConfigError(f"t_min must be in (0, 1), got {self.t_min}", "the paper's is 1e-3")
-        if self.t_power < 1:
-            raise ConfigError(f"t_power must be at least 1, got {self.t_power}", "1 draws times uniformly")
+Evaluate = Callable[[LanguageModel], Heldout]
+WriteSample = Callable[[LanguageModel], str]
 
 
 class Record(Protocol):
@@ -96,7 +58,15 @@ class _Run:
     settings: TrainSettings
     out: Path
     done: int = 0
+    watch: Watch = dataclasses.field(default_factory=Watch)
     records: tuple[Record, ...] = ()  # of the main rank
+    samples: Record | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps are done, or the held-out bound has risen for too long."""
+        patience = self.settings.patience
+        return self.done >= self.settings.steps or 0 < patience <= self.watch.worse
 
     def write(self, line: dict[str, Any]) -> None:
         """A line for the step that is done."""
@@ -113,12 +83,14 @@ def train(
     *,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    write_sample: WriteSample | None = None,
     config: dict[str, Any] | None = None,
 ) -> Path:
     """Train `model` in place on the rows of `loader`; returns RUN/model. At the end both are the averaged weights.
 
-    evaluate: called with the averaged weights in place every `eval_every` steps and after the last. config: what
-    RUN/config.json is to hold, written when all is known to fit.
+    With `patience` they are those of the checkpoint whose held-out bound was lowest, else the last. evaluate: called
+    with the averaged weights in place every `eval_every` steps and after the last; write_sample too, for a text that
+    is shown and kept in RUN/samples.jsonl. config: what RUN/config.json is to hold, written when all is known to fit.
 
     Resuming continues from the newest whole checkpoint in `out`, to the bit on the same machine, threads and
     ranks. Raises TrainingError for a loss that is not a number or a full disk, CheckpointError for the checkpoint
@@ -126,15 +98,50 @@ def train(
     """
     if is_quantized(model.net):
         raise ConfigError("a quantized model cannot be trained", "load it again, and quantize it after training")
-    ranks = accelerator()
-    share, rest = divmod(loader.global_batch, ranks.num_processes)
-    if rest:
-        raise ConfigError(f"a batch of {loader.global_batch} rows does not split over {ranks.num_processes} ranks")
     if not resume and state.checkpoints(out):
         raise CheckpointError(f"{out} holds a run already", "resume it, or choose another folder")
+    run = _begin(model, loader, settings, out)
+    main = run.accelerator.is_main_process
+    if resume:
+        _restore(run)
+    try:
+        if main:
+            run.records = _open(run, config)
+            run.samples = _open_samples(run) if write_sample is not None else None
+        with Reporter(start=run.done, steps=settings.steps, show=main) as reporter:
+            _steps(run, reporter, evaluate, write_sample)
+    finally:
+        for record in (*run.records, *([] if run.samples is None else [run.samples])):
+            record.close()
+    run.accelerator.wait_for_everyone()
+    _finish(run)
+    return out / "model"
+
+
+def seconds_per_step(model: LanguageModel, loader: Loader, settings: TrainSettings, *, count: int = 2) -> float:
+    """What a step takes, the mean of `count` after a first one; the slowest rank's. Trains the model by them."""
+    run, clock = _begin(model, loader, settings, Path()), 0.0
+    for number in range(count + 1):
+        if number == 1:
+            clock = time.monotonic()
+        norm = float(_step(run, _share(run))[1])  # which waits for the device
+        run.done += 1
+        if not math.isfinite(norm):
+            raise TrainingError(f"the gradient's norm is {norm} at step {run.done} of a trial", "give a smaller lr")
+    took = torch.tensor((time.monotonic() - clock) / count, device=run.accelerator.device)
+    return float(run.accelerator.gather(took).max())
+
+
+def _begin(model: LanguageModel, loader: Loader, settings: TrainSettings, out: Path) -> _Run:
+    """A run at its first step."""
+    ranks = accelerator()
+    if loader.global_batch % ranks.num_processes:
+        raise ConfigError(f"a batch of {loader.global_batch} rows does not split over {ranks.num_processes} ranks")
+    if settings.lora:
+        adapters.add(model, settings.lora, seed=settings.seed)
     model.net.train().to(ranks.device)
     goal = objective(model, seed=settings.seed, t_min=settings.t_min, t_power=settings.t_power)
-    run = _Run(
+    return _Run(
         accelerator=ranks,
         wrapped=ranks.prepare_model(goal),
         goal=goal,
@@ -144,20 +151,11 @@ def train(
         settings=settings,
         out=out,
     )
-    if resume:
-        _restore(run)
-    try:
-        if ranks.is_main_process:
-            run.records = _open(run, config)
-        with Reporter(start=run.done, steps=settings.steps, show=ranks.is_main_process) as reporter:
-            _steps(run, share, reporter, evaluate)
-    finally:
-        for record in run.records:
-            record.close()
-    ranks.wait_for_everyone()
-    run.ema.copy_to(model.net)
-    model.net.eval()
-    return out / "model"
+
+
+def _share(run: _Run) -> int:
+    """Rows of a batch that are this rank's."""
+    return run.loader.global_batch // run.accelerator.num_processes
 
 
 def accelerator() -> "Accelerator":
@@ -180,17 +178,23 @@ def _open(run: _Run, config: dict[str, Any] | None) -> tuple[Record, ...]:
         return state.Metrics(run.out / "metrics.jsonl", after=run.done), *board
 
 
-def _steps(run: _Run, share: int, reporter: Reporter, evaluate: Evaluate | None) -> None:
-    s = run.settings
+def _open_samples(run: _Run) -> Record:
+    with state.writing("the samples", run.out):
+        return state.Metrics(run.out / "samples.jsonl", after=run.done)
+
+
+def _steps(run: _Run, reporter: Reporter, evaluate: Evaluate | None, write_sample: WriteSample | None) -> None:
+    s, share = run.settings, _share(run)
     batch_tokens = run.loader.global_batch * run.loader.rows.shape[1]
     since: list[tuple[Tensor, Tensor]] = []  # of every step since the last line: this rank's loss, the norm
     clock = time.monotonic()
-    while run.done < s.steps:
+    while not run.over:
         since.append(_step(run, share))
         run.done += 1
         reporter.tick(run.done)
         last = run.done == s.steps
-        saving = last or run.done % s.save_every == 0
+        looking = evaluate is not None and bool(s.eval_every) and (last or run.done % s.eval_every == 0)
+        saving = last or run.done % s.save_every == 0 or (looking and s.patience > 0)  # the best look has a checkpoint
         if saving or run.done % s.log_every == 0:
             mean, norm = _means(run, since)
             now = time.monotonic()
@@ -199,8 +203,8 @@ def _steps(run: _Run, share: int, reporter: Reporter, evaluate: Evaluate | None)
             run.write(line | {"tokens": run.done * batch_tokens, "tokens_per_second": round(speed, 1)})
             reporter.step(run.done, mean, speed)
             since, clock = [], now
-        if evaluate is not None and s.eval_every and (last or run.done % s.eval_every == 0):
-            _evaluate(run, evaluate, reporter)
+        if evaluate is not None and looking:
+            _evaluate(run, evaluate, write_sample, reporter)
             clock = time.monotonic()
         if saving:
             _save(run)
@@ -246,37 +250,71 @@ def _step(run: _Run, share: int) -> tuple[Tensor, Tensor]:
     return loss, norm
 
 
-def _evaluate(run: _Run, evaluate: Evaluate, reporter: Reporter) -> None:
-    """Measure the averaged weights on the main rank, in evaluation mode."""
+def _evaluate(run: _Run, evaluate: Evaluate, write_sample: WriteSample | None, reporter: Reporter) -> None:
+    """Measure the averaged weights on the main rank, in evaluation mode; every rank hears what became of the watch."""
+    worse = torch.zeros((), device=run.accelerator.device)
     if run.accelerator.is_main_process:
         net = run.goal.net
         with run.ema.applied(net):
             net.eval()
-            values = evaluate(run.goal.model)
+            found = evaluate(run.goal.model)
+            text = None if write_sample is None else write_sample(run.goal.model)
             net.train()
-        run.write(dict(values))
-        reporter.say("  ".join([f"step {run.done}", *(f"{k} {v:.4f}" for k, v in values.items())]))
-    run.accelerator.wait_for_everyone()
+        look = Look(run.done, found.nats_per_token, found.stderr, found.rows)
+        run.watch = run.watch.seen(look)
+        worse += run.watch.worse
+        run.write({"heldout_nats": look.nats, "heldout_stderr": look.stderr})
+        words = f"step {run.done}  held out {look.nats:.4f} +- {look.stderr:.4f} nats/token"
+        reporter.say(f"{words}  {run.watch.verdict(look)}" if run.settings.patience else words)
+        if text is not None and run.samples is not None:
+            with state.writing("the samples", run.out):
+                run.samples.write({"step": run.done, "text": text})
+            reporter.say(f"  sample: {' '.join(text.split())}")
+    run.watch = dataclasses.replace(run.watch, worse=int(run.accelerator.reduce(worse, "sum")))
 
 
 def _save(run: _Run) -> None:
     """Checkpoint, then the averaged weights as a model folder."""
     if run.accelerator.is_main_process:
         with state.writing("the metrics", run.out):
-            for record in run.records:
+            for record in (*run.records, *([] if run.samples is None else [run.samples])):
                 record.flush()
         tensors, numbers = state.pack_state(run.goal.net, run.ema, run.optims)
-        state.save(run.out, run.done, tensors, numbers, keep=run.settings.keep)
-        _save_model(run)
+        if run.settings.patience:
+            numbers["watch"] = run.watch.as_json()
+        state.save(run.out, run.done, tensors, numbers, keep=run.settings.keep, best=_best_step(run))
+        _save_model(run, run.done)
     run.accelerator.wait_for_everyone()
 
 
-def _save_model(run: _Run) -> None:
+def _best_step(run: _Run) -> int | None:
+    """The step of the checkpoint that is kept because its look was best."""
+    return run.watch.best.step if run.settings.patience and run.watch.best is not None else None
+
+
+def _save_model(run: _Run, step: int) -> None:
     """The averaged weights as a model folder, whose card says how many steps they had."""
     model = run.goal.model
-    model.card = model.card | {"step": run.done}
+    model.card = model.card | {"step": step}
     with state.writing("the model", run.out), run.ema.applied(run.goal.net):
-        checkpoint.save(model, run.out / "model")
+        checkpoint.save(adapters.merged(model), run.out / "model")
+
+
+def _finish(run: _Run) -> None:
+    """Give the model its final weights: the averages of the best checkpoint, or of the last step."""
+    step, model = _best_step(run), run.goal.model
+    if step is not None and step != run.done:
+        found = state.at_step(run.out, step)
+        tensors, _ = state.load(found)
+        for name, shadow in run.ema.shadow.items():
+            shadow.copy_(tensors[f"ema.{name}"])
+        if run.accelerator.is_main_process:
+            _save_model(run, step)
+        model.card = model.card | {"step": step}
+    run.ema.copy_to(model.net)
+    model.net = adapters.merged(model).net
+    model.net.eval()
+    run.accelerator.wait_for_everyone()
 
 
 def _restore(run: _Run) -> None:
@@ -294,11 +332,12 @@ def _restore(run: _Run) -> None:
     tensors, numbers = state.load(found[-1])
     state.unpack_state(run.goal.net, run.ema, run.optims, tensors, numbers, found[-1])
     run.done = int(numbers["step"])
+    run.watch = Watch.from_json(numbers.get("watch"))
     if run.done > run.settings.steps:
         raise ConfigError(
             f"the run in {run.out} has done {run.done} steps already, more than steps={run.settings.steps}",
             f"set steps to {run.done} or more",
         )
     if main:
-        state.prune(run.out, run.settings.keep)
-        _save_model(run)
+        state.prune(run.out, run.settings.keep, _best_step(run))
+        _save_model(run, run.done)

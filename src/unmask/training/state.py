@@ -2,8 +2,10 @@
 
     RUN/config.json                       the resolved run
     RUN/metrics.jsonl                     a line every few steps
+    RUN/samples.jsonl                     a text now and then, where they are asked for
     RUN/checkpoints/step-00001000/        state.safetensors (weights, EMA, optimizers) + state.json (the rest)
-    RUN/model/                            the averaged weights as a model folder, for `unmask.load`
+    RUN/model/                            the averaged weights as a model folder, for `unmask.load`: the newest while
+                                          it trains, at its end the best where looks at held-out text decide
 
 A process may be killed at any moment: the newest whole checkpoint is the truth, and resuming makes all else agree
 with it.
@@ -110,8 +112,10 @@ def writing(what: str, run: Path) -> Iterator[None]:
         ) from error
 
 
-def save(run: Path, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any], *, keep: int = 2) -> Path:
-    """Write the checkpoint of `step` (steps done), then drop all but the newest `keep`.
+def save(
+    run: Path, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any], *, keep: int = 2, best: int | None = None
+) -> Path:
+    """Write the checkpoint of `step` (steps done), then drop all but the newest `keep` and that of the step `best`.
 
     Raises TrainingError where it cannot be written, or holds a number that is not finite.
     """
@@ -121,18 +125,35 @@ def save(run: Path, step: int, tensors: dict[str, Tensor], numbers: dict[str, An
             f"{bad[0]} is not finite after step {step}, so it is not saved",
             "resume from the last checkpoint with a smaller lr, or with precision=float32",
         )
-    target = run / "checkpoints" / f"step-{step:08d}"
+    target = _folder(run, step)
     with writing(f"the checkpoint of step {step}", run):
         with whole_folder(target) as folder:
             save_file(tensors, folder / "state.safetensors")
             write_json(folder / "state.json", numbers | {"step": step})
-        prune(run, keep)
+        prune(run, keep, best)
     return target
 
 
-def prune(run: Path, keep: int) -> None:
-    """Drop all but the newest `keep` checkpoints; at no time is there a part of one under its own name."""
+def at_step(run: Path, step: int) -> Path:
+    """The whole checkpoint of that step. CheckpointError where it is gone."""
+    target = _folder(run, step)
+    if target not in checkpoints(run):
+        raise CheckpointError(f"{run} has lost the checkpoint of step {step}, its best", "resume with patience=0")
+    return target
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def prune(run: Path, keep: int, best: int | None = None) -> None:
+    """Drop all but the newest `keep` checkpoints and that of the step `best`.
+
+    At no time is there a part of one under its own name.
+    """
     for old in checkpoints(run)[:-keep]:
+        if best is not None and old == _folder(run, best):
+            continue
         leaving = old.with_name(f".{old.name}.old")
         os.replace(old, leaving)
         shutil.rmtree(leaving)
@@ -148,7 +169,7 @@ def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def sweep(run: Path) -> None:
     """Remove what a killed writer of ours left half-written in the run's folders."""
-    for pattern in (".model.*", ".config.json.*", ".metrics.jsonl", "checkpoints/.step-*"):
+    for pattern in (".model.*", ".config.json.*", ".metrics.jsonl", ".samples.jsonl", "checkpoints/.step-*"):
         for left in run.glob(pattern):
             if left.is_dir():
                 shutil.rmtree(left)

@@ -75,9 +75,10 @@ def the_samples(
     diffusion = isinstance(lm, DiffusionLM)
     if not diffusion and (steps, rule) != (None, None):
         raise ConfigError(f"{model} is autoregressive: --steps and --rule are for diffusion models", "leave them out")
+    counted = isinstance(lm, DiffusionLM) and lm.block_size is None  # in blocks, each has its own steps
     settings = SampleSettings(
         name=Path(model).name, model=model, weights=fingerprint(lm), n=number, length=length or lm.length, seed=seed,
-        steps=steps or DEFAULT_STEPS if diffusion else None, rule=rule, draws=draws, top_p=top_p, top_k=top_k,
+        steps=steps or DEFAULT_STEPS if counted else steps, rule=rule, draws=draws, top_p=top_p, top_k=top_k,
         batch=min(batch, number),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, progress("sampling") as update:

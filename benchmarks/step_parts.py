@@ -1,0 +1,135 @@
+"""The parts of the engine's benchmark that time single steps."""
+
+import statistics
+from typing import Any
+
+import torch
+from floor import PlainTransformer
+from probes import (
+    Row,
+    Setting,
+    Times,
+    Variant,
+    Work,
+    body,
+    held,
+    interleaved,
+    mirrored_places,
+    published_step,
+    ratios,
+    spread_places,
+    steps_at,
+)
+
+from unmask.sampling import Canvas
+
+Found = tuple[dict[str, Any], list[Row]]  # facts for the JSON, rows for the table
+LENGTHS = (256, 512, 1024, 2048)
+SMALL, LARGE = 4096, 131_072  # vocabularies
+WHOLE_HEAD = {"tweedie": "raw SEDD, Tweedie", "confidence": "confidence order", "entropy": "entropy order"}
+
+
+def hidden(setting: Setting, variant: Variant) -> Found:
+    """`hidden` over a plain pre-norm transformer of the same matrix products, both without a head."""
+    model, shape = setting.model(variant), setting.shape
+    plain = PlainTransformer(shape.tokens, shape.width, shape.depth, shape.heads)
+    plain.head = torch.nn.Identity()
+    plain.to(setting.device, variant.dtype).eval()
+    variant.prepare(plain)
+    x = setting.masks(model) - 1
+
+    @torch.inference_mode()
+    def floor(_: int) -> None:
+        plain(x)
+
+    works: dict[str, Work] = {"hidden": lambda _: body(model, x), "plain": floor}
+    found = interleaved(works, 2 * setting.rounds, setting.device)
+    what = "`hidden` over a plain pre-norm transformer of the same matrix products"
+    return {"seconds": found}, [held(what, variant.name, ratios(found, "hidden", "plain"), most=1.15)]
+
+
+def steps(setting: Setting, variant: Variant) -> Found:
+    """One step over `hidden` alone, averaged over a run, batch 1; and 64 steps against the published arithmetic."""
+    model, rounds, canvas, name = setting.model(variant), setting.rounds, _canvas(setting, 1), variant.name
+    x, most = setting.masks(model), max(setting.goals.step)
+    works: dict[str, Work] = {"hidden": lambda _: body(model, x)}
+    works |= {
+        f"ancestral {n}": steps_at(model, canvas, n, spread_places(rounds), steps=n, rule="ancestral")
+        for n in setting.goals.step
+    }
+    works |= {
+        rule: steps_at(model, canvas, most, mirrored_places(rounds), steps=most, rule=rule) for rule in WHOLE_HEAD
+    }
+    works["published"] = lambda _: published_step(model, x, 0.5, 0.5 - 1 / most)
+    found = interleaved(works, rounds, setting.device)
+    rows = [_step_row(setting, name, found, n, 1) for n in setting.goals.step]
+    note = f"{2 * rounds} steps, two a round, mirrored in the middle of the run"
+    for rule, words in WHOLE_HEAD.items():
+        what = f"a step over `hidden`, {words}, {most} steps, batch 1"
+        rows.append(held(what, name, ratios(found, rule, "hidden", 0.5), most=1.6, note=note))
+    return {"seconds": found, "steps a turn": dict.fromkeys(WHOLE_HEAD, 2)}, rows + _published(found, name, most)
+
+
+def _published(found: Times, variant: str, steps: int) -> list[Row]:
+    """Against the published arithmetic, with the body of both and without it."""
+    ours, theirs, alone = found[f"ancestral {steps}"], found["published"], found["hidden"]
+    note = f"a step takes {statistics.median(theirs):.2f} s, {statistics.median(alone):.2f} of it the body"
+    whole = [a / b for a, b in zip(theirs, ours, strict=True)]
+    rows = [held(f"{steps} steps against the published arithmetic, same body", variant, whole, least=4, note=note)]
+    extra = statistics.median(ours) - statistics.median(alone)
+    if extra > 0:
+        value = (statistics.median(theirs) - statistics.median(alone)) / extra
+        rows.append(held("the same, what comes on top of the body alone", variant, [value], note="medians"))
+    return rows
+
+
+def _canvas(setting: Setting, batch: int) -> Canvas:
+    return Canvas.blank(setting.shape.length, batch=batch)
+
+
+def batch(setting: Setting, variant: Variant) -> Found:
+    """One step over `hidden` alone, normalized ancestral, batch 4."""
+    model, size = setting.model(variant), 4
+    x, canvas, places = setting.masks(model, size), _canvas(setting, size), spread_places(setting.rounds)
+    works: dict[str, Work] = {"hidden": lambda _: body(model, x)}
+    for n in setting.goals.step:
+        works[f"ancestral {n}"] = steps_at(model, canvas, n, places, steps=n, rule="ancestral")
+    found = interleaved(works, setting.rounds, setting.device)
+    return {"seconds": found}, [_step_row(setting, variant.name, found, n, size) for n in setting.goals.step]
+
+
+def _step_row(setting: Setting, variant: str, found: Times, n: int, batch: int) -> Row:
+    values = ratios(found, f"ancestral {n}", "hidden")
+    what = f"a step over `hidden`, normalized ancestral, {n} steps, batch {batch}"
+    note = f"{len(values)} steps, evenly spread over the run"
+    return held(what, variant, values, most=setting.goals.step[n], note=note)
+
+
+def vocabulary(setting: Setting, variant: Variant) -> Found:
+    """Time per step with a large vocabulary over that with a small one."""
+    places, most = spread_places(setting.rounds), max(setting.goals.step)
+    works: dict[str, Work] = {}
+    for tokens in (SMALL, LARGE):
+        model = setting.model(variant, tokens=tokens)
+        works[str(tokens)] = steps_at(model, _canvas(setting, 1), most, places, steps=most, rule="ancestral")
+    found = interleaved(works, setting.rounds, setting.device)
+    what = f"time per step, vocabulary of {LARGE:,} over {SMALL:,} (normalized ancestral, {most} steps)"
+    return {"seconds": found}, [held(what, variant.name, ratios(found, str(LARGE), str(SMALL)), most=1.15)]
+
+
+def lengths(setting: Setting, variant: Variant) -> Found:
+    """Time per step and of `hidden` by length, in one network whose context is the longest of them."""
+    places, most = spread_places(setting.rounds), max(setting.goals.step)
+    model = setting.model(variant, length=LENGTHS[-1])
+    works: dict[str, Work] = {}
+    for length in LENGTHS:
+        x = setting.masks(model, length=length)
+        works[f"hidden {length}"] = lambda _, x=x: body(model, x)
+        works[f"step {length}"] = steps_at(model, Canvas.blank(length), most, places, steps=most, rule="ancestral")
+    found = interleaved(works, setting.rounds, setting.device)
+    rows = []
+    for length in LENGTHS:
+        what = f"time per step at {length} tokens (normalized ancestral, {most} steps)"
+        over = statistics.median(ratios(found, f"step {length}", f"hidden {length}"))
+        rows.append(held(what, variant.name, found[f"step {length}"], unit="s", note=f"{over:.2f} of `hidden`"))
+    return {"seconds": found}, rows

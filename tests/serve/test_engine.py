@@ -1,0 +1,201 @@
+"""The worker: rows share evaluations, do not depend on each other, join and leave between moves."""
+
+import pytest
+import torch
+from tests.sampling.nets import autoregressive, diffusion, in_blocks
+from tests.serve.rows import Told, alone, run
+
+from unmask.sampling import Canvas
+from unmask.serve.engine import ClosedError, Engine, FullError
+
+
+def double(**options):
+    return diffusion(**options).to(dtype=torch.float64)
+
+
+def mixed():
+    """Rows of different rules, steps, lengths, laws and seeds."""
+    gaps = Canvas.template([3, 1], 5, [2], 4)
+    return [
+        Told(Canvas.blank(12), seed=5),
+        Told(Canvas.blank(12), seed=5, sample=1),
+        Told(Canvas.blank(12), seed=9),
+        Told(gaps, seed=2, rule="ancestral", steps=7),
+        Told(gaps, seed=3, rule="ancestral", steps=7, temperature=0.5),
+        Told(Canvas.blank(9), seed=4, rule="first-hitting"),
+        Told(Canvas.blank(12), seed=4, rule="confidence", steps=3, top_p=0.8),
+        Told(Canvas.blank(12), seed=4, rule="threshold", tau=0.4),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["score", "clean"])
+@pytest.mark.parametrize("slots", [2, 8])
+def test_a_row_is_what_it_is_alone(kind, slots):
+    model, rows = double(kind=kind), mixed()
+    run(model, *rows, slots=slots)
+    for told in rows:
+        assert told.looks[-1].tokens.tolist() == alone(model, told)
+        assert told.looks[-1].committed.all() and told.looks[-1].last
+        assert not any(look.last for look in told.looks[:-1])
+
+
+def test_noise_that_does_not_commit_is_served_too():
+    model = double(uniform=True)
+    rows = [Told(Canvas.blank(8), seed=i, steps=4 + i) for i in range(3)]
+    run(model, *rows)
+    assert [told.looks[-1].tokens.tolist() for told in rows] == [alone(model, told) for told in rows]
+    assert not rows[0].looks[-2].committed.any()
+
+
+def test_a_model_with_blocks_writes_block_by_block():
+    model = in_blocks()
+    ways = [
+        {"seed": i, "steps": steps, "rule": rule}
+        for i, (steps, rule) in enumerate([(6, None), (6, None), (9, "margin")])
+    ]
+    rows = [Told(Canvas.prompt([1, 2], 12), **each) for each in ways] + [Told(Canvas.blank(20), seed=4, block_size=2)]
+    rows[0].then = lambda look: bool(look.committed[:8].all())
+    lane = run(model, *rows).lanes["m"]
+    assert [told.looks[-1].tokens.tolist() for told in rows[1:]] == [alone(model, told) for told in rows[1:]]
+    assert rows[0].looks[-1].tokens.tolist()[:8] == alone(model, rows[0])[:8]
+    assert not rows[0].looks[-1].committed.all() and lane.rows_evaluated > lane.evaluations > 0
+
+
+def test_rows_of_all_kinds_share_evaluations():
+    ways = [{"rule": rule, "steps": steps} for rule in ("margin", "random-order") for steps in (8, 10, 12)]
+    rows = [Told(Canvas.blank(12), seed=i, temperature=1 + i / 10, **each) for i, each in enumerate(ways)]
+    lane = run(double(), *rows).lanes["m"]
+    assert lane.evaluations == 12 and lane.rows_evaluated == 2 * (8 + 10 + 12)
+    assert lane.finished == 6 and lane.used > 0
+
+
+def test_a_row_joins_between_moves_and_leaves_when_it_is_finished():
+    model = double()
+    long = Told(Canvas.blank(12), seed=1, rule="random-order", steps=12)
+    short = Told(Canvas.blank(12), seed=2, rule="margin", steps=3)
+    engine = Engine({"m": model}, slots=4, queue=4)
+
+    def join(look):
+        if len(long.looks) == 5:
+            engine.submit([short.row])
+        return False
+
+    long.then = join
+    engine.submit([long.row])
+    engine.start()
+    found = [long.wait(), short.wait()]
+    engine.close(60)
+    assert found == [alone(model, long), alone(model, short)] and short.when < long.when
+    assert engine.lanes["m"].evaluations == 12
+
+
+def test_a_row_that_has_seen_enough_makes_room():
+    model = double()
+    first, second = (Told(Canvas.blank(12), seed=i, rule="random-order", steps=12) for i in range(2))
+    first.then = lambda look: look.step == 4
+    engine = run(model, first, second, slots=1)
+    assert first.looks[-1].step == 4 and second.looks[-1].tokens.tolist() == alone(model, second)
+    assert first.when < second.when and engine.lanes["m"].finished == 2
+
+
+def test_an_autoregressive_model_writes_a_token_a_move():
+    model = autoregressive().to(dtype=torch.float64)
+    rows = [Told(Canvas.prompt([1, 2], 10), seed=1), Told(Canvas.prompt([3, 0], 10), seed=1, sample=4)]
+    rows += [Told(Canvas.prompt([5], 10), seed=2, temperature=0.7), Told(Canvas.blank(6), seed=3)]
+    rows[0].then = lambda look: look.step == 3
+    run(model, *rows)
+    for told in rows:
+        known = int(told.looks[-1].here.sum())
+        assert told.looks[-1].tokens.tolist()[:known] == alone(model, told)[:known]
+        assert [look.step for look in told.looks] == list(range(1, len(told.looks) + 1))
+    assert len(rows[0].looks) == 3 and len(rows[1].looks) == 8
+
+
+def test_the_queue_is_bounded_and_says_how_long_to_wait():
+    engine = Engine({"m": diffusion()}, slots=1, queue=2)
+    engine.submit([Told(Canvas.blank(4)).row, Told(Canvas.blank(4)).row])
+    with pytest.raises(FullError) as caught:
+        engine.submit([Told(Canvas.blank(4)).row, Told(Canvas.blank(4)).row])
+    assert 1 <= caught.value.retry_after <= 60
+    engine.submit([Told(Canvas.blank(4)).row])
+
+
+def test_a_closed_engine_finishes_what_it_has_and_takes_no_more():
+    told = Told(Canvas.blank(12), seed=1, rule="random-order", steps=12)
+    engine = Engine({"m": diffusion()}, slots=1, queue=2)
+    engine.submit([told.row])
+    engine.start()
+    engine.close(60)
+    assert told.ended.is_set() and told.looks[-1].last
+    with pytest.raises(ClosedError):
+        engine.submit([Told(Canvas.blank(4)).row])
+
+
+def test_cancelled_rows_leave_at_once():
+    model = double()
+    running, waiting, other = (Told(Canvas.blank(12), seed=i, rule="random-order", steps=12) for i in range(3))
+    engine = Engine({"m": model}, slots=1, queue=4)
+
+    def stop(look):
+        if look.step == 3:
+            engine.cancel([running.row])
+            engine.cancel([waiting.row])
+        return False
+
+    running.then = stop
+    for told in (running, waiting, other):
+        engine.submit([told.row])
+    engine.start()
+    assert other.wait() == alone(model, other)
+    engine.close(60)
+    assert len(running.looks) == 4 and not waiting.looks and running.error is waiting.error is None
+
+
+def test_a_failing_network_fails_its_rows_and_not_the_worker():
+    model = double()
+    broken, good = Told(Canvas.blank(12), seed=1), Told(Canvas.blank(12), seed=2)
+    predict, model.predict = model.predict, lambda xt, t: 1 / 0
+    engine = Engine({"m": model}, slots=4, queue=4)
+    engine.submit([broken.row])
+    engine.start()
+    with pytest.raises(ZeroDivisionError):
+        broken.wait()
+    model.predict = predict
+    engine.submit([good.row])
+    assert good.wait() == alone(model, good)
+    engine.close(60)
+
+
+def test_a_watch_that_raises_fails_its_row_alone():
+    model = double()
+    bad, good = Told(Canvas.blank(12), seed=1), Told(Canvas.blank(12), seed=2)
+    bad.then = lambda look: 1 / 0
+    engine = Engine({"m": model}, slots=4, queue=4)
+    engine.submit([bad.row])
+    engine.submit([good.row])
+    engine.start()
+    assert good.wait() == alone(model, good) and isinstance(bad.error, ZeroDivisionError)
+    engine.close(60)
+
+
+def test_the_model_that_had_least_time_moves_next():
+    moved, lanes = [], {"a": autoregressive(), "b": autoregressive()}
+    rows = [Told(Canvas.prompt([1], 12), name) for name in lanes]
+    engine = Engine(lanes, slots=4, queue=4)
+    for told in rows:
+        told.then = lambda look, name=told.row.model: moved.append(name)
+        engine.submit([told.row])
+    engine.lanes["a"].used, engine.lanes["b"].used = 1e6, 0.0
+    engine.start()
+    for told in rows:
+        told.wait()
+    engine.close(60)
+    assert moved == ["b"] * 11 + ["a"] * 11
+
+
+def test_an_idle_model_gathers_no_claim_on_the_worker():
+    engine = Engine({"a": autoregressive(), "b": autoregressive()}, slots=4, queue=4)
+    engine.lanes["a"].used = 100.0
+    engine.submit([Told(Canvas.prompt([1], 12), "a").row])
+    engine.submit([Told(Canvas.prompt([1], 12), "b").row])
+    assert engine.lanes["b"].used == 100.0
