@@ -1,9 +1,12 @@
 """What many tests share: a small tokenizer, and folders with small untrained models."""
 
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -28,3 +31,24 @@ def small_models(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Toke
         shape = ModelShape(kind, width=32, depth=1, heads=2, length=32, cond_dim=16)
         checkpoint.save(build_model(shape, small_tokenizer), root / kind)
     return root
+
+
+class Traced:
+    """Stands for inductor: counts the graphs that it is given."""
+
+    def __init__(self):
+        self.graphs = 0
+
+    def __call__(self, graph, inputs):
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
+    """torch.compile without a C++ compiler: what torch's front finds runs as it is. Nothing is kept."""
+    torch._dynamo.reset()
+    backend = Traced()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    yield backend
+    torch._dynamo.reset()

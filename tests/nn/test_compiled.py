@@ -18,27 +18,6 @@ from unmask.sampling.batching import many
 BLANK = unmask.Canvas.blank(12)
 
 
-class Traced:
-    """Stands for inductor: counts the graphs that it is given."""
-
-    def __init__(self):
-        self.graphs = 0
-
-    def __call__(self, graph, inputs):
-        self.graphs += 1
-        return graph.forward
-
-
-@pytest.fixture
-def traced(monkeypatch):
-    """torch.compile with that backend, nothing kept from other tests."""
-    torch._dynamo.reset()
-    backend = Traced()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
-    yield backend
-    torch._dynamo.reset()
-
-
 def both(model):
     """The model, and a compiled copy with what it said."""
     said = []

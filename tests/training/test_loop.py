@@ -197,3 +197,18 @@ def test_a_batch_that_does_not_split_over_the_ranks_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(loop, "accelerator", Three)
     with pytest.raises(ConfigError, match="a batch of 8 rows does not split over 3 ranks"):
         trained(tmp_path, settings())
+
+
+def test_a_quantized_model_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="a quantized model cannot be trained"):
+        loop.train(model().quantize("int8"), loader(), settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_does_not_go_through_what_was_compiled(tmp_path):
+    said = []
+    fast = model().compile(said.append)
+    loop.train(fast, loader(), settings(steps=3), tmp_path / "fast")
+    assert same(weights(fast), weights(trained(tmp_path / "plain", settings(steps=3)))) and said == []
+    loop.train(model().compile(said.append), loader(), settings(steps=5), tmp_path / "fast", resume=True)
+    assert said == [] and len(checkpoints(tmp_path / "fast")) > 0
