@@ -35,7 +35,7 @@ def table(found: dict[str, Any]) -> str:
     for number, row in enumerate(found["rows"], 1):
         cost = f"{row['evaluations']:.0f} | {row['seconds']:.2f}"
         lines.append(f"| {number} | {row['name']} | {row['reads']} | {quality(row)} | {cost} |")
-    lines.append(f"|  | *real text, not trained on* |  | {quality(found['text'])} |  |  |")
+    lines.append(f"|  | *real text: the package's excerpt* |  | {quality(found['text'])} |  |  |")
     return "\n".join(lines) + "\n"
 
 
