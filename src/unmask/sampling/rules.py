@@ -19,7 +19,7 @@ from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
 from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
-BYTES = 1 << 26  # of one tensor of laws [N, S]; a few of them are held at once
+BYTES = 1 << 25  # of one tensor of laws [N, S]; a few of them are held at once
 LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
