@@ -81,7 +81,8 @@ def _scales(axes: Any, found: dict[str, Any], *keys: str) -> None:
         if key in LOG:
             set_log(axis, *room(values, 0.12))
         else:
-            gap = 0.12 * (max(values) - min(values))
+            bars = [row[key] + side * 2 * row[f"{key}_stderr"] for row in found["rows"] for side in (-1, 1)]
+            values, gap = [*values, *bars], 0.05 * (max(bars) - min(bars))
             getattr(axes, f"set_{axis.axis_name}lim")(min(values) - gap, max(values) + gap)
 
 
