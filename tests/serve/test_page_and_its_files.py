@@ -14,6 +14,7 @@ from unmask.report import replay
 from unmask.report.ramp import DARK, LIGHT, ramp
 from unmask.sampling import Canvas
 from unmask.sampling.recording import record
+from unmask.sampling.template import Template
 from unmask.text.tokenizers import EOS
 
 from .browser import PROMPT, Visit, served, write
@@ -115,6 +116,24 @@ def test_markup_in_a_text_is_text(visit):
     page = write(visit(), hostile, steps=3)
     assert page.locator("#write-view img, #write-view b").count() == 0
     assert hostile.removesuffix(" [MASK:3]") in page.locator("#write-view .stage").text_content()
+
+
+def test_a_gap_that_is_text_stays_text(visit):
+    """A backslash makes it so, before the run and in a redraw."""
+    opened = visit()
+    page = write(opened, r"The sign \[MASK:3] and a \\[MASK:4], it said.", steps=4)
+    assert page.locator("#write-view .stage").text_content().startswith("The sign [MASK:3] and a")
+    assert page.locator("#write-view .token.final").count() == 4
+    page.locator("#write-view .token.given .body").first.click()
+    page.locator("#write-view .token.final .body").first.click()
+    page.get_by_role("button", name="Redraw", exact=True).click()
+    opened.done()
+    sent = Template.parse(opened.posted("v1/infill")[-1]["template"])
+    assert len(sent.gaps) == 2 and sent.given[1].startswith(" sign [MASK:3] and a")
+    assert " sign [MASK:3] and a" in page.locator("#write-view .stage").text_content()
+    page.get_by_label("Compare").check(force=True)
+    write(opened, r"Not \[MASK] but \\[MASK:6].", steps=4)
+    assert opened.posted("v1/completions")[-1]["prompt"] == "Not [MASK] but \\"
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):

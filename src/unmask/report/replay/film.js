@@ -63,11 +63,11 @@ export class Film {
     return seconds > 0 && count > 0 ? count / seconds : null;
   }
 
-  // What it says in the end, up to the end of text.
+  // What it says in the end, up to the end of text. `said` is what the server said it is, where there is no end in it.
   get text() {
     const row = this.frames.length ? this.row(this.last) : [];
     const end = row.findIndex((text, i) => text === END && !this.tokens[i].given);
-    return (end < 0 ? row : row.slice(0, end)).join("");
+    return end < 0 ? this.said ?? row.join("") : row.slice(0, end).join("");
   }
 
   // Only the first `length` positions are needed.

@@ -4,7 +4,7 @@ import { el } from "../../report/replay/dom.js";
 import { Film, word } from "../../report/replay/film.js";
 import { Player } from "../../report/replay/player.js";
 import { get, setKey } from "./wire.js";
-import { template, GAP, write } from "./runs.js";
+import { gapsOf, template, write } from "./runs.js";
 import { insertGap, Settings } from "./settings.js";
 import { savePicture, saveReplay } from "./files.js";
 import { Blind } from "./blind.js";
@@ -78,7 +78,7 @@ async function begin(task) {
 async function writeOne(ask, signal, model = settings.model) {
   const player = players.write;
   say("Writing.");
-  if (model.kind === "autoregressive" && GAP.test(ask.text)) throw new Error(`${model.id} writes only to the right: leave out the gaps, or choose a diffusion model.`);
+  if (model.kind === "autoregressive" && gapsOf(ask.text).length) throw new Error(`${model.id} writes only to the right: leave out the gaps, or choose a diffusion model.`);
   unchoose();
   let film = null;
   const onframe = (made) => {
@@ -185,7 +185,7 @@ async function compare(ask, signal) {
 }
 
 function noteOn(ask, models) {
-  const rightwards = GAP.test(ask.text) && models.find(({ kind }) => kind === "autoregressive");
+  const rightwards = gapsOf(ask.text).length > 0 && models.find(({ kind }) => kind === "autoregressive");
   return rightwards ? `${rightwards.id} reads only what stands before the first gap.` : "";
 }
 

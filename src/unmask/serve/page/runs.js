@@ -3,10 +3,23 @@
 import { Film, END } from "../../report/replay/film.js";
 import { events } from "./wire.js";
 
-export const GAP = /\[MASK(?::[^\]]*)?\]/;
+// Where the gaps of a text are. An odd number of backslashes before [MASK makes it text.
+export function gapsOf(text) {
+  const found = [...text.matchAll(/(\\*)(\[MASK(?::[^\]]*)?\])/g)].filter(([, slashes]) => slashes.length % 2 === 0);
+  return found.map(({ index, 1: slashes, 2: gap }) => ({ at: index + slashes.length, gap }));
+}
+
+const gapOf = (length) => `[MASK:${length}]`;
+
+// A piece of a template as it stands before a gap: there, backslashes at its end count twice.
+const before = (piece) => piece.replace(/\\+$/, (slashes) => slashes + slashes);
 
 // What there is to fill: the text itself where it has gaps, else the text and a gap behind it.
-export const withGap = (text, length) => (GAP.test(text) ? text : `${text}${/ $/.test(text) ? " " : ""}[MASK:${length}]`);
+const withGap = (text, length) => (gapsOf(text).length ? text : before(text) + gapOf(length));
+
+// Plain text as a template has it, and back.
+const escaped = (text) => text.replace(/(\\*)\[MASK/g, "$1$1\\[MASK");
+const plain = (piece) => piece.replace(/\\+(?=\[MASK|$)/g, (slashes) => "\\".repeat(slashes.length >> 1));
 
 // ask: {text, length, steps, rule, temperature, top_p, seed, alternatives}. onframe(film): there is a new frame.
 // arrival: frames are timed by when they arrive here, not by the server's clock.
@@ -31,7 +44,7 @@ async function infill(model, ask, { signal, onframe, arrival }) {
       film ??= new Film({ facts, tokens: event.tokens.map(({ given }) => ({ given, committed_at: null, p: null, alternatives: [] })) });
       addFrame(film, event, arrival ? (performance.now() - began) / 1000 : event.seconds);
       onframe(film);
-    }
+    } else if (event.object === "infill.done") film.said = event.text;
   }
   return film;
 }
@@ -53,8 +66,9 @@ function addFrame(film, event, seconds) {
 
 // An autoregressive model writes to the right of what stands before the first gap. A position a piece of the stream.
 async function complete(model, ask, { signal, onframe }) {
-  const [prompt] = ask.text.split(GAP, 1);
-  const length = GAP.test(ask.text) ? gapLength(ask.text) : ask.length;
+  const gaps = gapsOf(ask.text);
+  const prompt = gaps.length ? plain(ask.text.slice(0, gaps[0].at)) : ask.text.replace(/\\+(?=\[MASK)/g, plain);
+  const length = gaps.length ? gaps.reduce((sum, { gap }) => sum + gapLength(gap), 0) : ask.length;
   const { temperature, top_p, seed } = ask;
   const body = { model: model.id, prompt, max_tokens: length, temperature, top_p, seed, stream: true, stream_options: { include_usage: true } };
   const tokens = Array.from({ length: length + 1 }, (_, i) => ({ given: i === 0, committed_at: null, p: null, alternatives: [] }));
@@ -78,29 +92,25 @@ async function complete(model, ask, { signal, onframe }) {
   return film;
 }
 
-function gapLength(text) {
-  const gaps = text.match(new RegExp(GAP, "g")) ?? [];
-  return gaps.reduce((sum, gap) => sum + (Number(/:(\d+)/.exec(gap)?.[1]) || 1), 0);
-}
+const gapLength = (gap) => Number(/(\d+)\]$/.exec(gap)?.[1] ?? 1);
 
 // The film's text with the chosen positions, and those that are still masked, as gaps, all else given. It ends where the
 // text does.
 export function template(film, chosen) {
   const row = film.row(film.last);
-  let out = "";
-  let gap = 0;
+  let [out, piece, gap] = ["", "", 0];
   const close = () => {
-    if (gap) out += `${/ $/.test(out) ? " " : ""}[MASK:${gap}]`; // one space before a gap belongs to it
-    gap = 0;
+    if (gap) out += before(escaped(piece)).replace(/ $/, "  ") + gapOf(gap); // of spaces there, the gap takes one
+    if (gap) [piece, gap] = ["", 0];
   };
   for (let i = 0; i < row.length; i++) {
     if (chosen.has(i) || row[i] === null) gap++;
     else if (row[i] === END) break;
     else if (row[i] !== "" || !gap) {
       close();
-      out += row[i];
+      piece += row[i];
     }
   }
   close();
-  return out;
+  return out + escaped(piece);
 }
