@@ -16,6 +16,7 @@ EXTRAS = {  # extra of the package -> a module that it brings
     "harness": "lm_eval",
     "judge": "transformers",
     "mauve": "mauve",
+    "serve": "fastapi",
     "tensorboard": "tensorboard",
 }
 SHAPE = (512, 768, 3072)  # rows, width in, width out: a layer of the paper's small models
