@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
-from unmask.nn.cache import KVCache
+from unmask.nn.cache import KVCache, StaticCache
 from unmask.nn.dropout import keyed_dropout
 
 
@@ -295,7 +295,8 @@ class Transformer(nn.Module):
             raise ConfigError(f"{end} positions do not fit a context of {self.config.length}", "shorten the input")
         h = self.vocab_embed(x)
         if self.position_embed is not None:
-            h = h + self.position_embed.embedding[start:end]
+            still = StaticCache.of(cache, x.shape[1])
+            h = h + self.position_embed.embedding[slice(start, end) if still is None else still.at]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
         for block in self.blocks:
             h = block(h, shared)
@@ -323,6 +324,11 @@ class Transformer(nn.Module):
                 raise ConfigError("this body is conditioned: it needs cond [B] or [B, L]")
             vector = F.silu(self.sigma_map(cond))
             vector = vector[:, None, :] if vector.ndim == 2 else vector
+        still = StaticCache.of(cache, end - start)
+        if still is not None:
+            table = None if self.rotary_emb is None else self.rotary_emb(0, still.reach, h.dtype)
+            rotary = None if table is None else (table[0][still.at], table[1][still.at])
+            return Pass(vector, rotary, still.mask(), False, cache, keys)
         rotary = None if self.rotary_emb is None else self.rotary_emb(start, end, h.dtype)
         mask = attention_mask(start, end, c.block_size, h.device)
         causal = mask is not None and c.block_size == 1 and start == 0
