@@ -1,4 +1,4 @@
-"""A token of our autoregressive engine against the time of reading its weights once, and against Hugging Face's generate.
+"""A token of our autoregressive engine against reading its weights once, and against Hugging Face's generate.
 
 GPT-2 small (124 M), bfloat16. Tokens are timed at a quarter and at three quarters of a text of 1,024, which the
 cost of a token, linear in what the cache holds, averages to that of the whole text. All take turns in each repeat.
