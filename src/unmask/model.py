@@ -236,6 +236,8 @@ class AutoregressiveLM(WithWeights):
     @torch.no_grad()
     def next_logits(self, x: Tensor, cache: KVCache) -> Tensor:
         """Logits [B, V] of the token after x [B, L], which follows what `cache` holds and is committed to it."""
+        if cache.engine is not None and x.shape[1] == 1:
+            return cache.engine(x, cache)
         hidden = self.net.hidden(x, cache=cache, commit=True)
         return self.net.head(hidden[:, -1])
 

@@ -50,6 +50,14 @@ def test_given_tokens_come_out_as_they_went_in(small_models: Path):
         assert out[0, :3].tolist() == [1, 2, 3] and out[0, -2:].tolist() == [4, 5]
 
 
+def test_graphs_of_one_token_give_the_tokens_of_the_plain_path(small_models: Path):
+    model = unmask.load(small_models / "ar", device=device(), dtype=torch.float64)
+    assert model.device.type == "cuda", "graphs are CUDA's"
+    for canvas in (unmask.Canvas.blank(32, batch=5), unmask.Canvas.prompt([1, 2, 3], 32, batch=2)):
+        plain, replayed = (unmask.sample(model, canvas, seed=0, compile=c).tokens for c in (False, True))
+        assert torch.equal(plain, replayed)
+
+
 def test_training_in_bfloat16_lowers_the_loss(tmp_path: Path, small_tokenizer):
     model = build_model(ModelShape("sedd", width=64, depth=2, heads=2, length=32, cond_dim=16), small_tokenizer)
     rows = np.tile(np.arange(32, dtype=np.uint16), (64, 1))

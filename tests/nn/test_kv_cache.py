@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
-from unmask.nn.cache import KVCache
+from unmask.nn import static
+from unmask.nn.cache import KVCache, StaticCache
+from unmask.nn.static import StaticStep
 
 L = 12
 
@@ -103,3 +105,42 @@ def test_what_is_dropped_from_the_front_keeps_the_others_in_place(make_net, toke
     assert (cache.length, cache.offset) == (4, 8)
     with pytest.raises(ConfigError, match="cannot drop 5 positions of a cache of 4"):
         cache.drop(5)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("prompt", [0, 5])
+def test_steps_of_unchanging_shapes_change_nothing(make_net, tokens, positions, prompt, monkeypatch):
+    """A static cache, its steps reading 4, 8 and 12 places, against the whole text at once."""
+    monkeypatch.setattr(static, "REACH", 4)
+    net = make_net(block_size=1, positions=positions)
+    whole = net(tokens)
+    cache = StaticCache.like(net.cache(3))
+    step, reaches = StaticStep(net, cache), []
+    if prompt:
+        net.hidden(tokens[:, :prompt], cache=cache, commit=True)
+    for i in range(prompt, L):
+        torch.testing.assert_close(step(tokens[:, i : i + 1], cache), whole[:, i], rtol=1e-9, atol=1e-9)
+        reaches.append(cache.reach)
+    assert cache.length == L and reaches == [4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12][prompt:]
+    with pytest.raises(ConfigError, match="the cache holds 12 positions, asked for 13"):
+        step(tokens[:, :1], cache)
+    cache.crop(6)
+    torch.testing.assert_close(step(tokens[:, 6:7], cache), whole[:, 6], rtol=1e-9, atol=1e-9)
+
+
+def test_the_body_compiles_once_for_all_places_of_a_cache(make_net, tokens):
+    """torch.compile sees the place as a number that varies: one program for the first token, one for all others."""
+    net, compiled = make_net(block_size=1), []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    hidden = torch.compile(net.hidden, backend=backend)
+    whole, cache = net.hidden(tokens), net.cache(3)
+    with torch.no_grad():
+        for i in range(L):
+            made = hidden(tokens[:, i : i + 1], cache=cache, commit=True)
+            torch.testing.assert_close(made, whole[:, i : i + 1], rtol=1e-9, atol=1e-9)
+    assert 1 <= len(compiled) <= 2

@@ -6,15 +6,22 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
+from unmask.nn.cache import StaticCache
+from unmask.nn.static import StaticStep
 from unmask.sampling import Canvas, generate, sample
+from unmask.sampling import autoregressive as engine
 
 from .bayes import assert_counts
 from .nets import autoregressive, diffusion
 
 MODEL = autoregressive()
+GPT2 = {"positions": "learned", "bias": True, "tied": True}
+RAGGED = Canvas(
+    torch.tensor([[1, 0, 0, 0, 0], [4, 3, 2, 0, 0]]), torch.tensor([[True] + 4 * [False], 3 * [True] + 2 * [False]])
+)
 
 
-@pytest.mark.parametrize("options", [{}, {"positions": "learned", "bias": True, "tied": True}], ids=["rotary", "gpt2"])
+@pytest.mark.parametrize("options", [{}, GPT2], ids=["rotary", "gpt2"])
 @pytest.mark.parametrize(
     "canvas", [Canvas.blank(12, batch=5), Canvas.prompt([1, 2, 3], 9, batch=5)], ids=["blank", "prompt"]
 )
@@ -57,6 +64,69 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_in() -> None:
     for i in range(3):
         one = generate(MODEL, [i + 1], length=12, seed=5, first_sample=i)
         assert torch.equal(one.tokens[0], whole.tokens[i])
+
+
+def test_more_rows_than_are_drawn_at_a_time() -> None:
+    many = generate(MODEL, Canvas.blank(6, batch=2 * engine.ROWS_A_DRAW + 3), seed=5, top_k=5)
+    for i in (0, engine.ROWS_A_DRAW, 2 * engine.ROWS_A_DRAW + 2):
+        one = generate(MODEL, Canvas.blank(6), seed=5, first_sample=i, top_k=5)
+        assert torch.equal(one.tokens[0], many.tokens[i])
+
+
+@pytest.mark.parametrize("options", [{}, GPT2], ids=["rotary", "gpt2"])
+@pytest.mark.parametrize(
+    "canvas",
+    [Canvas.blank(12, batch=5), Canvas.prompt([1, 2, 3], 9, batch=2), RAGGED],
+    ids=["blank", "prompt", "ragged"],
+)
+def test_compiled_and_plain_give_the_same_tokens(options: dict[str, object], canvas: Canvas) -> None:
+    """In float32 logits differ in their last bits, which tips none of these draws."""
+    model = autoregressive(**options)
+    for law in ({}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 0}):
+        fast, plain = (generate(model, canvas, seed=3, compile=c, **law) for c in (True, False))
+        assert torch.equal(fast.tokens, plain.tokens) and fast.nfe == plain.nfe
+
+
+def test_compiled_rows_in_bfloat16_do_not_depend_on_their_batch() -> None:
+    model = autoregressive(**GPT2).to(dtype=torch.bfloat16)
+    many = generate(model, Canvas.blank(12, batch=19), seed=8, compile=True)
+    for i in (0, 7, 18):
+        one = generate(model, Canvas.blank(12), seed=8, first_sample=i, compile=True)
+        assert torch.equal(one.tokens[0], many.tokens[i])
+
+
+def test_compiled_texts_end_at_eos_too() -> None:
+    model = autoregressive()
+    model.tokenizer = type("Seven", (), {"eos_id": 6})()
+    fast, plain = (
+        generate(model, Canvas.prompt([6, 1], 12, batch=6), seed=2, stop_at_eos=True, compile=c) for c in (True, False)
+    )
+    assert torch.equal(fast.tokens, plain.tokens) and (fast.tokens[:, 2:] == 6).any()
+
+
+@pytest.mark.parametrize("options", [{}, GPT2], ids=["rotary", "gpt2"])
+@pytest.mark.parametrize("canvas", [Canvas.blank(12, batch=5), RAGGED], ids=["blank", "ragged"])
+def test_steps_of_unchanging_shapes_give_the_same_tokens(
+    options: dict[str, object], canvas: Canvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CUDA graph records, run as it is, in float64."""
+    model = autoregressive(**options).to(dtype=torch.float64)
+
+    def static(*given: object) -> StaticCache:
+        cache = StaticCache.like(model.net.cache(canvas.batch, canvas.length))
+        cache.engine = StaticStep(model.net, cache)
+        return cache
+
+    monkeypatch.setattr(engine, "compiled_cache", static)
+    still, plain = (generate(model, canvas, seed=4, compile=c) for c in (True, False))
+    assert torch.equal(still.tokens, plain.tokens)
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    with pytest.raises(ConfigError, match="compile=True without the cache"):
+        generate(MODEL, Canvas.blank(5), compile=True, use_cache=False)
+    with pytest.raises(ConfigError, match="cannot be compiled for decoding: its weights are not plain ones"):
+        generate(autoregressive().to(dtype=torch.float64), Canvas.blank(5), compile=True)
 
 
 def test_rows_may_have_prompts_of_different_lengths() -> None:

@@ -29,6 +29,14 @@ def test_the_parts_make_the_whole_and_the_samples_are_the_same(model):
     assert found.as_json(32)["tokens_per_evaluation"] == pytest.approx(32 / found.rows)
 
 
+def test_what_native_code_does_is_seen_too(small_models):
+    model = compat.load(small_models / "ar")
+    with profiled(model) as found:
+        made = sample(model, Canvas.blank(16, batch=2), seed=1, compile=True)
+    assert (found.evaluations, found.rows, found.logits, found.draws) == (made.nfe, 2 * made.nfe, 2 * made.nfe, 32)
+    assert min(found.seconds.values()) > 0
+
+
 def test_time_is_put_where_it_is_spent(model):
     body = model.net.hidden
 

@@ -5,7 +5,7 @@ import torch
 from tests.sampling.nets import autoregressive, diffusion, in_blocks
 from tests.serve.rows import Told, alone, run
 
-from unmask.sampling import Canvas
+from unmask.sampling import Canvas, denoise
 from unmask.serve.engine import ClosedError, Engine, FullError
 
 
@@ -59,6 +59,19 @@ def test_a_model_with_blocks_writes_block_by_block():
     assert [told.looks[-1].tokens.tolist() for told in rows[1:]] == [alone(model, told) for told in rows[1:]]
     assert rows[0].looks[-1].tokens.tolist()[:8] == alone(model, rows[0])[:8]
     assert not rows[0].looks[-1].committed.all() and lane.rows_evaluated > lane.evaluations > 0
+
+
+def test_looks_say_how_sure_the_network_was_whoever_shared_the_evaluation():
+    model = double()
+    rows = [Told(Canvas.blank(12), seed=i, rule="ancestral", steps=4 + i, top=2) for i in range(3)]
+    run(model, *rows)
+    for i, told in enumerate(rows):
+        frames = denoise(model, told.row.canvas, seed=i, rule="ancestral", steps=4 + i, top=2)
+        for look, frame in zip(told.looks, frames, strict=False):  # a row leaves before the moves that change nothing
+            assert [each.position for each in look.top] == frame.top.at[0].nonzero()[:, 0].tolist()
+            assert [each.p for each in look.top] == pytest.approx(frame.top.p.tolist())
+            assert [[x for x, _ in each.others] for each in look.top] == frame.top.other.tolist()
+    assert sum(len(look.top) for told in rows for look in told.looks) == 36
 
 
 def test_rows_of_all_kinds_share_evaluations():

@@ -217,3 +217,23 @@ def test_sigterm_finishes_what_is_under_way_and_refuses_the_rest():
         assert process.wait(60) == 0
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{url}/healthz")
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "serve.md").read_text(encoding="utf-8")
+LOCAL = "http://127.0.0.1:8000"
+
+
+def test_the_guides_commands_and_its_python(tmp_path):
+    serve, *asked = [block.strip() for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.S)]
+    assert serve.startswith("unmask serve ") and len(asked) == 6
+    words = serve.removeprefix("unmask serve ").replace("votes.jsonl", str(tmp_path / "votes.jsonl"))
+    with serving(*words.split()) as (url, _):
+        for block in asked:
+            shell = ["bash", "-euc", block.replace(LOCAL, url).replace("curl ", "curl --fail-with-body ")]
+            done = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0 and done.stdout.strip(), (block, done.stdout, done.stderr)
+        (code,) = re.findall(r"```py\n(.*?)```", GUIDE, re.S)
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace(LOCAL, url)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0 and "length" in done.stdout, done.stderr

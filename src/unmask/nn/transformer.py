@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
-from unmask.nn.cache import KVCache
+from unmask.nn.cache import KVCache, StaticCache
 from unmask.nn.dropout import keyed_dropout
 from unmask.nn.masks import attention_mask
 from unmask.nn.rotary import Rotary, rotate
@@ -263,7 +263,8 @@ class Transformer(nn.Module):
             raise ConfigError(f"{end} positions do not fit a context of {self.config.length}", "shorten the input")
         h = self.vocab_embed(x)
         if self.position_embed is not None:
-            h = h + self.position_embed.embedding[start:end]
+            still = StaticCache.of(cache, x.shape[1])
+            h = h + self.position_embed.embedding[slice(start, end) if still is None else still.at]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
         h = self.stack(h, shared)
         if cache is not None and commit:
@@ -303,6 +304,11 @@ class Transformer(nn.Module):
         keys: list[int] | None,
     ) -> Pass:
         c = self.config
+        still = StaticCache.of(cache, end - start)
+        if still is not None:
+            table = None if self.rotary_emb is None else self.rotary_emb(0, still.reach, h.dtype)
+            rotary = None if table is None else (table[0][still.at], table[1][still.at])
+            return Pass(self.vector(cond), rotary, still.mask(), False, cache, keys)
         place = 0 if cache is None else cache.offset
         rotary = None if self.rotary_emb is None else self.rotary_emb(place + start, place + end, h.dtype)
         window = -(-c.length // c.block_size) if self.slides and c.block_size is not None else None

@@ -9,10 +9,14 @@ from torch import Tensor
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
+from unmask.nn.decoding import compiled_cache
+from unmask.nn.transformer import Transformer
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import EXACT, Draws, keyed, widest
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
+
+ROWS_A_DRAW = 16  # laws in float64 at a time: more of them are slower, for they no longer fit what memory is at hand
 
 
 def generate(  # noqa: PLR0913 (all keyword-only)
@@ -29,6 +33,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     draws: str = EXACT,
     first_sample: int = 0,
     use_cache: bool = True,
+    compile: bool = False,
     stop_at_eos: bool = False,
     progress: Progress | None = None,
 ) -> Sample:
@@ -37,9 +42,12 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     canvas: a Canvas, or the prompt's ids ([P], or a tensor [B, P]) with `length`, which counts prompt and new tokens;
     the bos token that the model reads first is not counted. temperature (0 is greedy), top_p, top_k, min_p, seed,
     generator, draws and first_sample as in `denoise`. use_cache: keep keys and values instead of reading everything
-    again for each token; the tokens are the same. stop_at_eos: the tokens after the first new eos are eos, and the
-    run ends when all rows have one. progress: told, after every token, how many are written, and of how many.
-    Raises ConfigError for a canvas that gives tokens after a gap, one longer than the context, and as `denoise`.
+    again for each token; the tokens are the same. compile: take tokens through native code on the CPU, built in a few
+    seconds by its C++ compiler once a process, or through CUDA graphs (see `unmask.nn.decoding`). stop_at_eos: the
+    tokens after the first new eos are eos, and the run ends when all rows have one. progress: told, after every token,
+    how many are written, and of how many.
+    Raises ConfigError for a canvas that gives tokens after a gap, one longer than the context, compile for a network or
+    a machine that has no such way or without the cache, and as `denoise`.
     """
     begun = time.perf_counter()
     given = _canvas(canvas, length)
@@ -49,12 +57,17 @@ def generate(  # noqa: PLR0913 (all keyword-only)
             "the canvas gives tokens after a gap: an autoregressive model only writes to the right of what is given",
             "use a prompt on the left, or a diffusion model",
         )
+    if compile and not use_cache:
+        raise ConfigError("compile=True without the cache", "what is compiled is the step of one token: use the cache")
     if stop_at_eos and model.tokenizer is None:
         raise ConfigError("stop_at_eos needs a tokenizer to know eos, and the model has none", "give the model one")
     eos = model.tokenizer.eos_id if stop_at_eos and model.tokenizer is not None else None
     reshape = reshaping(temperature, top_p, top_k, min_p)
     chance = keyed(given.batch, model.device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
-    tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, use_cache, progress)
+    cache = None
+    if use_cache:
+        cache = (compiled_cache if compile else Transformer.cache)(model.net, given.batch, given.length)
+    tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, cache, progress)
     return Sample(
         tokens=tokens.clone(), nfe=nfe, steps=nfe, seconds=time.perf_counter() - begun, clipped_mass=0.0,
         rule="autoregressive", reads="next", draws=draws, seed=chance.seed,
@@ -80,7 +93,7 @@ def _write(
     draws: Draws,
     reshape: Transform | None,
     eos: int | None,
-    use_cache: bool,
+    cache: KVCache | None,
     progress: Progress | None,
 ) -> tuple[Tensor, int]:
     """The tokens [B, L], and how often the network ran."""
@@ -89,11 +102,10 @@ def _write(
     read = torch.cat([canvas.tokens.new_full((B, 1), model.bos_id), canvas.tokens], 1)  # bos, then the canvas
     u = draws.uniforms("next", 0, L)
     ended = torch.zeros(B, dtype=torch.bool, device=read.device)
-    cache = model.net.cache(B, L) if use_cache else None
     nfe, seen = 0, 0
     for i in range(start, L):
         new = write_one(model, read[:, seen : i + 1], cache, draws, u[:, i], reshape)
-        seen, nfe = (i + 1 if use_cache else 0), nfe + 1
+        seen, nfe = (0 if cache is None else i + 1), nfe + 1
         if eos is not None:
             new = torch.where(ended, eos, new)
             ended = ended | ((new == eos) & ~canvas.frozen[:, i])
@@ -116,5 +128,16 @@ def write_one(
 ) -> Tensor:
     """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
     logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
-    log_p = torch.log_softmax(widest(logits), -1)
+    if not draws.exact:  # one stream for all rows
+        return _draw(logits, draws, u, reshape)
+    parts = zip(logits.split(ROWS_A_DRAW), u.split(ROWS_A_DRAW), strict=True)
+    return torch.cat([_draw(rows, draws, chance, reshape) for rows, chance in parts])
+
+
+def _draw(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None) -> Tensor:
+    """A token a row, [N] from logits [N, V] and u [N]."""
+    wide = widest(logits)
+    if reshape is None and draws.exact:  # which takes weights of any sum
+        return draws.choose((wide - wide.amax(-1, keepdim=True)).exp(), u)
+    log_p = torch.log_softmax(wide, -1)
     return draws.choose((log_p if reshape is None else reshape(log_p)).exp(), u)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from unmask.model import LanguageModel
+from unmask.nn.decoding import Decoder
+from unmask.nn.static import StaticStep
 from unmask.sampling.draws import Draws
 
 PARTS = ("body", "head", "draw", "rest")
@@ -64,8 +66,6 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
     The device is waited for around each part, so that the whole may take longer than without. One block at a time.
     """
     net, found, device = model.net, Profile(), model.device
-    kept = {name: net.__dict__.get(name) for name in ("hidden", "head")}
-    body, head, choose = net.hidden, net.head, Draws.choose
 
     def timed(part: str, call: Callable[..., Any], *given: Any, **options: Any) -> Any:
         _wait(device)
@@ -76,36 +76,57 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
             _wait(device)
             found.seconds[part] += time.perf_counter() - began
 
-    def hidden(x: torch.Tensor, *given: Any, **options: Any) -> Any:
-        found.evaluations += 1
-        found.rows += x.shape[0]
-        return timed("body", body, x, *given, **options)
+    def body(call: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def run(*given: Any, **options: Any) -> Any:
+            found.evaluations += 1
+            found.rows += given[place].shape[0]
+            return timed("body", call, *given, **options)
 
-    def logits(h: torch.Tensor) -> Any:
-        found.logits += h[..., 0].numel()
-        return timed("head", head, h)
+        return run
+
+    def head(call: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            found.logits += given[place][..., 0].numel()
+            return timed("head", call, *given)
+
+        return run
 
     def chosen(draws: Draws, weights: torch.Tensor, u: torch.Tensor) -> Any:
         found.draws += len(weights)
         return timed("draw", choose, draws, weights, u)
 
+    choose = Draws.choose
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    net.__dict__["hidden"], net.__dict__["head"] = hidden, logits
-    Draws.choose = chosen  # type: ignore[assignment, method-assign]
-    began = time.perf_counter()
+    with contextlib.ExitStack() as swaps:
+        for owner, name, stand_in in (
+            (net, "hidden", body(net.hidden, 0)), (Decoder, "hidden", body(Decoder.hidden, 1)),
+            (StaticStep, "__call__", body(StaticStep.__call__, 1)),  # a graph is one piece: its head counts as body
+            (net, "head", head(net.head, 0)), (Decoder, "head", head(Decoder.head, 1)), (Draws, "choose", chosen),
+        ):  # fmt: skip
+            swaps.enter_context(_swapped(owner, name, stand_in))
+        began = time.perf_counter()
+        try:
+            yield found
+        finally:
+            _wait(device)
+            found.total = time.perf_counter() - began
+            found.seconds["rest"] = found.total - sum(found.seconds[part] for part in PARTS[:-1])
+            found.peak_bytes = peak_memory(device)
+
+
+@contextlib.contextmanager
+def _swapped(owner: object, name: str, stand_in: Callable[..., Any]) -> Iterator[None]:
+    """Another function in its own place of a class or an object, inside the block."""
+    before = vars(owner).get(name)
+    setattr(owner, name, stand_in)
     try:
-        yield found
+        yield
     finally:
-        _wait(device)
-        found.total = time.perf_counter() - began
-        found.seconds["rest"] = found.total - sum(found.seconds[part] for part in PARTS[:-1])
-        found.peak_bytes = peak_memory(device)
-        Draws.choose = choose  # type: ignore[method-assign]
-        for name, before in kept.items():
-            net.__dict__.pop(name)
-            if before is not None:
-                net.__dict__[name] = before
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -61,7 +61,7 @@ class Completion:
         self.stops = (stop,) if isinstance(stop, str) else tuple(stop)
         prompts = _prompts(self.chosen, body.prompt)
         service.check_rows(len(prompts) * body.n, "n")
-        suffix = self.chosen.tokenizer.encode(body.suffix or "")
+        suffix = self.chosen.encode(body.suffix or "", "suffix")
         self.places = [place(self.chosen, prompt, suffix, body.max_tokens) for prompt in prompts]
         self.way: Way = [self.chosen.check(each.canvas) for each in self.places].pop()
         self.id, self.created = f"{shape.prefix}-{uuid.uuid4().hex}", int(time.time())
@@ -159,12 +159,12 @@ class Completion:
 def _prompts(chosen: Chosen, prompt: str | list[str] | list[int] | list[list[int]]) -> list[list[int]]:
     """The token ids of each prompt. Refusal 400 for none, and for ids that are no tokens."""
     if isinstance(prompt, str):
-        return [chosen.tokenizer.encode(prompt)]
+        return [chosen.encode(prompt, "prompt")]
     if not prompt:
         raise Refusal(400, "prompt is an empty list: give a text", param="prompt")
     if isinstance(prompt[0], int):
         prompt = [prompt]
-    rows = [chosen.tokenizer.encode(each) if isinstance(each, str) else list(each) for each in prompt]
+    rows = [chosen.encode(each, "prompt") if isinstance(each, str) else list(each) for each in prompt]
     for number in (number for row in rows for number in row):
         if number >= chosen.tokenizer.vocab_size:
             size = chosen.tokenizer.vocab_size

@@ -17,6 +17,8 @@ from unmask.serve.wire import DONE, WAITING, event
 from unmask.serve.work import Look, Row
 from unmask.text.pieces import byte_table, one, pieces
 
+MARK = 64  # bytes that a gap of one token takes at most, and more than a backslash doubles
+
 
 class Infill:
     """One request under way."""
@@ -29,6 +31,7 @@ class Infill:
             raise Refusal(400, f"a stream of {body.n} samples at once: n is 1 with stream", param="n")
         if body.alternatives and not body.diffusing:
             raise Refusal(400, "alternatives are named in frames: they need diffusing", param="alternatives")
+        self.chosen.check_size(body.template, "template", MARK)
         self.template = Template.parse(body.template)
         self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
         self.way = self.chosen.check(self.canvas, top=body.alternatives if body.diffusing else None)

@@ -1,5 +1,6 @@
 """Run the app: bind, say where, and on SIGTERM or SIGINT finish what is under way before leaving."""
 
+import os
 import socket
 import sys
 import time
@@ -29,7 +30,7 @@ class Draining(uvicorn.Server):
             return
         self._service.closing = True
         self._until = time.monotonic() + self._service.settings.timeout
-        print("finishing what is under way; once more to stop at once", file=sys.stderr, flush=True)
+        os.write(2, b"finishing what is under way; once more to stop at once\n")  # print is not for signal handlers
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to leave."""

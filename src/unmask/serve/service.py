@@ -1,6 +1,7 @@
 """What the routes share: the models, the engine, the settings, and how a request's fields become a way and a seed."""
 
 import dataclasses
+import functools
 import secrets
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from unmask.serve.refusals import Refusal
 from unmask.serve.schema import Sampling
 from unmask.serve.settings import Settings
 from unmask.serve.work import Way
+from unmask.text.pieces import byte_table
 from unmask.text.tokenizers import Tokenizer
 
 
@@ -71,6 +73,23 @@ class Chosen:
         assert self.model.tokenizer is not None
         return self.model.tokenizer
 
+    def encode(self, text: str, param: str) -> list[int]:
+        """The ids of a text. Refusal 400 for one that is too long by far."""
+        self.check_size(text, param)
+        return self.tokenizer.encode(text)
+
+    def check_size(self, text: str, param: str, longest: int = 1) -> None:
+        """Refusal 400 for a text that does not fit whatever its tokens are: to count bytes is quicker than to read.
+
+        longest: bytes that can stand for one token beside the tokenizer's own.
+        """
+        size = len(text.encode())
+        if size > self.length * max(longest, _longest(self.tokenizer)):
+            raise Refusal(
+                400, f"a text of {size} bytes has more than {self.length} tokens, the most that a sample has here",
+                param=param, code="context_length_exceeded",
+            )  # fmt: skip
+
     @property
     def writes_rightwards(self) -> bool:
         """Whether the model is autoregressive."""
@@ -81,6 +100,12 @@ class Chosen:
         way = dataclasses.replace(self.way, top=top)
         way.check(self.model, canvas)
         return way
+
+
+@functools.lru_cache(maxsize=8)
+def _longest(tokenizer: Tokenizer) -> int:
+    """The bytes of the longest token."""
+    return max(map(len, byte_table(tokenizer)))
 
 
 def usage(given: int, written: int) -> dict[str, Any]:
