@@ -38,8 +38,8 @@ def test_int8_reaches_the_network_and_the_line(small_models, seen, kind, dtype):
 def test_compiling_is_said_on_stderr_and_text_stays_alone_on_stdout(small_models, seen, traced, words):
     options = ["--model", small_models / "sedd", "--steps", 4, "--seed", 1, "--dtype", "float64"]
     fast, plain = call(*words, *options, "--compile"), call(*words, *options)
-    assert fast.code == 0 and fast.out == plain.out and plain.err == "" and is_compiled(seen[0].net)
-    lines = fast.err.splitlines()
+    assert fast.code == 0 and fast.out == plain.out and is_compiled(seen[0].net)
+    lines = [line for line in fast.err.splitlines() if line not in plain.err.splitlines()]
     assert lines[0].startswith("compiling the network for 1 row of ") and lines[1].startswith("compiled in ")
     assert len(lines) == 2 and traced.graphs == 1
 

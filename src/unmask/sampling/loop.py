@@ -11,7 +11,6 @@ from torch import Tensor
 
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
-from unmask.nn.compiled import is_compiled
 from unmask.sampling import transforms
 from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
@@ -275,9 +274,6 @@ def plan(
 
 def begin(run: Run, planned: Plan, top: int | None) -> "Denoising | Blocks":
     """The run under way: of the loop, or of the loop block by block."""
-    net = getattr(run.model, "net", None)
-    if net is not None and is_compiled(net):  # it has one shape
-        run = dataclasses.replace(run, whole=True)
     if planned.size is None:
         return Denoising(run, planned.rules[0], planned.notices, top)
     run = dataclasses.replace(run, whole=True)  # a cache knows all rows
