@@ -10,6 +10,7 @@ from unmask.nn.cache import StaticCache
 from unmask.nn.static import StaticStep
 from unmask.sampling import Canvas, generate, sample
 from unmask.sampling import autoregressive as engine
+from unmask.sampling.autoregressive import cache_for
 
 from .bayes import assert_counts
 from .nets import autoregressive, diffusion
@@ -182,3 +183,12 @@ def test_gaps_before_given_tokens_are_refused() -> None:
         generate(MODEL, [1, 2])
     with pytest.raises(ConfigError, match="length 4 with a canvas of 5"):
         generate(MODEL, Canvas.blank(5), length=4)
+
+
+def test_a_compiled_model_takes_the_fast_cache_where_its_network_has_one() -> None:
+    model = autoregressive()
+    assert cache_for(model, 1, 8).engine is None and cache_for(model, 1, 8, compile=True).engine is not None
+    plain = sample(model, Canvas.prompt([1, 2], 12), seed=3, temperature=0).tokens
+    assert cache_for(model.compile(), 1, 8).engine is not None
+    assert torch.equal(sample(model, Canvas.prompt([1, 2], 12), seed=3, temperature=0).tokens, plain)
+    assert cache_for(autoregressive().quantize("int8").compile(), 1, 8).engine is None  # its weights are rounded

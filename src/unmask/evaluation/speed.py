@@ -18,7 +18,7 @@ from unmask.evaluation.sizes import SIZES, TWINS, Pair, build_pair, given_pair, 
 from unmask.model import AutoregressiveLM, DiffusionLM
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas, Sample, generate, sample
-from unmask.sampling.autoregressive import write_one
+from unmask.sampling.autoregressive import cache_for, write_one
 from unmask.sampling.draws import EXACT, keyed
 from unmask.sampling.loop import denoise
 from unmask.sampling.rules import GridRule, State
@@ -233,7 +233,7 @@ def _middle_steps(model: DiffusionLM, canvas: Canvas, steps: int, count: int, ru
 @torch.inference_mode()
 def _middle_tokens(model: AutoregressiveLM, batch: int, tokens: int, count: int) -> float:
     """Seconds a token, of `count` tokens in the middle of `tokens`; what the cache holds costs the same."""
-    cache = model.net.cache(batch, tokens)
+    cache = cache_for(model, batch, tokens)
     cache.keys.zero_(), cache.values.zero_()  # written memory: pages that nobody wrote are all the same one, in cache
     cache.length = first = max(0, min(tokens // 2, tokens - count))
     draws = keyed(batch, model.device, seed=0, generator=None, mode=EXACT)

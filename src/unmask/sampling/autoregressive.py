@@ -9,7 +9,8 @@ from torch import Tensor
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
-from unmask.nn.decoding import compiled_cache
+from unmask.nn.compiled import is_compiled
+from unmask.nn.decoding import compiled_cache, why_not
 from unmask.nn.transformer import Transformer
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import EXACT, Draws, keyed, widest
@@ -43,9 +44,9 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     the bos token that the model reads first is not counted. temperature (0 is greedy), top_p, top_k, min_p, seed,
     generator, draws and first_sample as in `denoise`. use_cache: keep keys and values instead of reading everything
     again for each token; the tokens are the same. compile: take tokens through native code on the CPU, built in a few
-    seconds by its C++ compiler once a process, or through CUDA graphs (see `unmask.nn.decoding`). stop_at_eos: the
-    tokens after the first new eos are eos, and the run ends when all rows have one. progress: told, after every token,
-    how many are written, and of how many.
+    seconds by its C++ compiler once a process, or through CUDA graphs (see `unmask.nn.decoding`); so does a model after
+    `model.compile()`, unless it is quantized. stop_at_eos: the tokens after the first new eos are eos, and the run ends
+    when all rows have one. progress: told, after every token, how many are written, and of how many.
     Raises ConfigError for a canvas that gives tokens after a gap, one longer than the context, compile for a network or
     a machine that has no such way or without the cache, and as `denoise`.
     """
@@ -66,12 +67,19 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     chance = keyed(given.batch, model.device, seed=seed, generator=generator, mode=draws, first_sample=first_sample)
     cache = None
     if use_cache:
-        cache = (compiled_cache if compile else Transformer.cache)(model.net, given.batch, given.length)
+        cache = cache_for(model, given.batch, given.length, compile=compile)
     tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, cache, progress)
     return Sample(
         tokens=tokens.clone(), nfe=nfe, steps=nfe, seconds=time.perf_counter() - begun, clipped_mass=0.0,
         rule="autoregressive", reads="next", draws=draws, seed=chance.seed,
     )  # fmt: skip
+
+
+def cache_for(model: AutoregressiveLM, batch: int, length: int, *, compile: bool = False) -> KVCache:
+    """An empty cache: the fast one where it is asked for, or where the model was compiled and its network has one."""
+    net = model.net
+    fast = is_compiled(net) and (model.device.type == "cuda" or why_not(net) is None)
+    return (compiled_cache if compile or fast else Transformer.cache)(net, batch, length)
 
 
 def _canvas(canvas: Canvas | Sequence[int] | Tensor, length: int | None) -> Canvas:
