@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 GUIDE = DOCS / "guides" / "choose-a-sampler.md"
-NAMES = ("startup", "sampling", "serving", "training_step", "figure1", "batch_invariance", "engine")
+NAMES = ("startup", "sampling", "serving", "training_step", "figure1", "batch_invariance", "ar_engine", "engine")
 ASKED = ("samplers",)
 GPU = {"figure1_gpu": ("figure1.py", "--size", "xl"), "engine_gpu": ("engine.py", "--size", "xl")}
 
