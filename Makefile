@@ -2,10 +2,13 @@
 #
 #   TORCH_INDEX=URL   another package index to take PyTorch from (for a CPU or a CUDA build of your choice)
 #   PYTHON=python3.12 another interpreter, 3.11 or newer
+#   WORKERS=1         processes that run the tests, one thread each (default 2)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -16,8 +19,8 @@ help:
 	@echo "make demo       samples, fills, scores: report/index.html, from the embedded models"
 	@echo "make test       the tests (under 5 minutes);  make test-slow  kill, two-process and command-line tests"
 	@echo "make check      ruff, mypy --strict, import-linter;  make format  fix what ruff can"
-	@echo "make bench      measure all, write benchmarks/results and docs/results.md (half an hour)"
-	@echo "make bench-sampling  the sampling engine against its goals (12 minutes);  make bench-gpu  the same, full size"
+	@echo "make bench      measure all, write benchmarks/results and docs/results.md (two hours)"
+	@echo "make bench-sampling  the sampling engine against its goals (an hour);  make bench-gpu  the same, full size"
 	@echo "make bench-samplers  every rule's samples, judged, for docs/guides/choose-a-sampler.md (an hour)"
 	@echo "make screenshots  the pictures of the page in docs/images (needs chromium, as make test-slow does)"
 	@echo "make docs       the documentation as a site in build/site, every link checked"
@@ -37,10 +40,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: install
 	@$(BIN)/unmask compare --out report --force
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
@@ -62,7 +65,7 @@ bench: install
 	$(BIN)/python benchmarks/run.py
 
 bench-sampling: install
-	$(BIN)/python benchmarks/run.py engine
+	$(BIN)/python benchmarks/run.py engine ar_engine faster precision
 
 bench-samplers: install
 	$(BIN)/python benchmarks/run.py samplers
