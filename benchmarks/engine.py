@@ -56,6 +56,14 @@ def where(size: str) -> torch.device:
     return device
 
 
+def taking_part(part: str, variants: list[Variant], on_cpu: bool) -> list[Variant]:
+    """The variants that a part is measured in, here."""
+    if part in ON_CPU and not on_cpu:
+        return []
+    found = [variant for variant in variants if variant.parts is None or part in variant.parts]
+    return found[:1] if part in ONCE else found
+
+
 def main() -> None:
     given = options()
     setting = Setting(given.size, SIZES[given.size], where(given.size), given.rounds)
@@ -66,7 +74,7 @@ def main() -> None:
     facts: dict[str, Any] = {"machine": found, "size": given.size, "rounds": given.rounds, "took_s": {}, "parts": {}}
     goals = []
     for part in given.part:
-        for variant in variants[:1] if part in ONCE else variants if on_cpu or part not in ON_CPU else []:
+        for variant in taking_part(part, variants, on_cpu):
             name = part if part in ONCE else f"{part}, {variant.name}"
             print(f"== {name}", file=sys.stderr, flush=True)
             began = time.perf_counter()

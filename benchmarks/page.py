@@ -8,6 +8,12 @@ HEAD = """# Measured
 Written by `make bench` from `benchmarks/results/*.json`; do not edit. Timings are medians of interleaved repeats in
 one process.
 """
+REST = "Against other floors"
+TABLE = (
+    "A ratio is to the floor that its line names.\n",
+    "| what | value | floor or goal | ratio | where |",
+    "|---|---|---|---|---|",
+)
 
 
 def page(results: Sequence[dict], pictures: Mapping[str, str]) -> str:
@@ -17,15 +23,12 @@ def page(results: Sequence[dict], pictures: Mapping[str, str]) -> str:
         if "goals" in result:
             parts.append(goals(result))
     parts += [f"![{shows}]({path})\n" for path, shows in pictures.items()]
-    rows = [row for result in results if "table" in result for row in floors(result)]
-    if rows:
-        parts.append("\n".join([
-            "## Against floors\n",
-            "A ratio is to the floor that its line names.\n",
-            "| what | value | floor or goal | ratio | where |",
-            "|---|---|---|---|---|",
-            *rows,
-        ]) + "\n")  # fmt: skip
+    tables: dict[str, list[str]] = {}
+    for result in results:
+        tables.setdefault(result.get("title", REST), []).extend(floors(result))
+    for title in sorted(tables, key=REST.__eq__):  # the rest comes last
+        if tables[title]:
+            parts.append("\n".join([f"## {title}\n", *TABLE, *tables[title]]) + "\n")
     return "\n".join(parts)
 
 
@@ -38,7 +41,7 @@ def floors(result: dict) -> list[str]:
     """Rows of a value, a floor and their ratio."""
     return [
         f"| {row['what']} | {row['value']} | {row.get('floor', '')} | {row.get('ratio', '')} | {where(result)} |"
-        for row in result["table"]
+        for row in result.get("table", ())
     ]
 
 

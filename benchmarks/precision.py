@@ -190,7 +190,12 @@ def main() -> None:
     settings = {key: getattr(given, key) for key in ("rows", "times", "n", "steps")}
     print(
         json.dumps(
-            {"settings": settings | {"noise_times": TIMES, "judge": JUDGE}, "models": found, "table": table(found)}
+            {
+                "title": "What bfloat16 and int8 change",
+                "settings": settings | {"noise_times": TIMES, "judge": JUDGE},
+                "models": found,
+                "table": table(found),
+            }
         )
     )
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import unmask
-from unmask.evaluation.sizes import Pair, Size, build_pair, random_sedd
+from unmask.evaluation.sizes import Pair, Size, build_pair, faster, made_faster, random_sedd
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas
 from unmask.sampling.correctors import Corrected
@@ -25,16 +25,22 @@ Times = dict[str, list[float]]  # seconds of each work in each round
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """How networks are run: the dtype of their weights, and what else is done to one, in place, before it is timed."""
+    """How networks are run: the dtype of their weights, and whether they are quantized and compiled.
+
+    parts: of the benchmark that it takes part in; None: in all.
+    """
 
     name: str
     dtype: torch.dtype
-    prepare: Callable[[nn.Module], object] = lambda net: None
+    quantize: str | None = None
+    compile: bool = False
+    parts: tuple[str, ...] | None = None
 
 
 VARIANTS = {
     "bfloat16": Variant("bfloat16", torch.bfloat16),
     "float32": Variant("float32", torch.float32),
+    "int8-compiled": Variant("int8 in float32, compiled", torch.float32, "int8", True, ("steps", "generate")),
 }
 
 
@@ -72,15 +78,12 @@ class Setting:
         """SEDD of this size, or of one that differs in `changes`, with random weights."""
         shape = dataclasses.replace(self.shape, **changes)
         model = random_sedd(shape, device=self.device, dtype=variant.dtype)
-        variant.prepare(model.net)
-        return model
+        return faster(model, quantize=variant.quantize, compile=variant.compile)
 
     def pair(self, variant: Variant) -> Pair:
         """SEDD and GPT-2 of this size."""
         pair = build_pair(self.size, device=self.device, dtype=variant.dtype)
-        variant.prepare(pair.sedd.net)
-        variant.prepare(pair.ar.net)
-        return pair
+        return made_faster(pair, quantize=variant.quantize, compile=variant.compile)
 
     def masks(self, model: unmask.DiffusionLM, batch: int = 1, length: int | None = None) -> Tensor:
         """A canvas of masks, [batch, L]."""

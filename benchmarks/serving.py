@@ -133,7 +133,7 @@ def main() -> None:
         code = process.wait()
     if code:
         sys.exit(f"the server left with {code}")
-    print(json.dumps(facts | {"table": rows(facts)}))
+    print(json.dumps(facts | {"title": "The server", "table": rows(facts)}))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ def hidden(setting: Setting, variant: Variant) -> Found:
     plain = PlainTransformer(shape.tokens, shape.width, shape.depth, shape.heads)
     plain.head = torch.nn.Identity()
     plain.to(setting.device, variant.dtype).eval()
-    variant.prepare(plain)
     x = setting.masks(model) - 1
 
     @torch.inference_mode()

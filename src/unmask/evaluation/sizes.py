@@ -7,7 +7,7 @@ zero, so that all scores are calibrated and the masks go at the pace of the sche
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from unmask.nn.compiled import is_compiled
 from unmask.nn.quantized import is_quantized, plain_state
 from unmask.nn.rotary import Rotary
 from unmask.nn.transformer import Transformer, TransformerConfig
+
+Model = TypeVar("Model", DiffusionLM, AutoregressiveLM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +112,19 @@ def made_faster(
 ) -> Pair:
     """The pair with both networks quantized and compiled, in place, where asked for; see `unmask.DiffusionLM`."""
     for model in (pair.sedd, pair.ar):
-        if quantize is not None:
-            model.quantize(quantize)
-        if compile:
-            model.compile(told)
+        faster(model, quantize=quantize, compile=compile, told=told)
     return pair
+
+
+def faster(
+    model: Model, *, quantize: str | None, compile: bool, told: Callable[[str], None] = lambda words: None
+) -> Model:
+    """The model quantized and compiled, in place, where asked for."""
+    if quantize is not None:
+        model.quantize(quantize)
+    if compile:
+        model.compile(told)
+    return model
 
 
 def parameters(size: Size) -> tuple[int, int]:

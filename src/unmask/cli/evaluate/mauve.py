@@ -1,6 +1,7 @@
 """`unmask eval mauve`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from unmask.cli.evaluate import sampled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unmask.evaluation.results import Row
     from unmask.evaluation.ways import Way
     from unmask.model import LanguageModel
     from unmask.text.prompts import Prompts
@@ -45,9 +47,7 @@ def mauve(
     prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt.", min=1)] = 50,
     new_tokens: Annotated[int, typer.Option(help="Tokens that follow it.", min=1)] = 50,
     max_tokens: Annotated[int, typer.Option(help="The judge's tokens of a text that MAUVE sees.", min=1)] = 100,
-    length: Annotated[
-        int | None, typer.Option(help="Tokens that scratchpad writes. Default: the context.", min=1)
-    ] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens that scratchpad writes (the context).", min=1)] = None,
     seed: sampled.Seed = 0,
     batch: sampled.Batch = 16,
     out: Annotated[
@@ -67,7 +67,6 @@ def mauve(
         prompts or str(lm.card.get("data", {}).get("corpus", "wiki")), lm.tokenizer, count=count,
         prompt_tokens=prompt_tokens, reference_tokens=new_tokens,
     )  # fmt: skip
-    referee = find_judge(judge)
     options: dict[str, Any] = {
         "top_p": chosen.top_p if top_p is None else top_p, "top_k": chosen.top_k if top_k is None else top_k,
         "seed": seed, "batch": batch, "length": length,
@@ -77,16 +76,21 @@ def mauve(
     made = _continued(lm, model, given, chosen, options, out)
     with progress("judging") as update:
         found = conditional_quality(
-            referee, lm.tokenizer, given, made, seeds=range(1, seeds + 1), max_tokens=max_tokens, progress=update
-        )
+            find_judge(judge), lm.tokenizer, given, made,
+            seeds=range(1, seeds + 1), max_tokens=max_tokens, progress=update,
+        )  # fmt: skip
     rows = found.rows(model, seed=seed)
     if as_json:
         facts = {"model": model, "way": chosen.name, "unlike": given.unlike, "per_seed": found.mauve.per_seed}
         print(json.dumps(facts | options | {"rows": [row.as_json() for row in rows]}))
-        return
+    else:
+        _show(rows, f"{model}, {chosen.words}; {found.protocol}")
+
+
+def _show(rows: "Sequence[Row]", protocol: str) -> None:
     for row in rows:
         print(f"{row.name:27} {row.value:.4f} +- {row.stderr:.4f}   {row.note}".rstrip())
-    print(f"protocol                    {model}, {chosen.words}; {found.protocol}")
+    print(f"{'protocol':27} {protocol}")
 
 
 def _chosen(model: str, way: str | None, steps: int | None, rule: str | None) -> "tuple[LanguageModel, Way]":
