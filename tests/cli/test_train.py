@@ -77,6 +77,19 @@ def test_a_model_is_trained_further(tmp_path: Path, small_models: Path):
     assert done.code == 0 and read_metrics(tmp_path / "tuned0" / "metrics.jsonl")[-1]["step"] == 5
 
 
+def test_blocks_are_trained_and_written_with_any_length(tmp_path: Path):
+    out = tmp_path / "run"
+    done = call("train", "--data", folder(tmp_path), "--out", out, "--block-size", 8, *FEW)
+    assert done.code == 0, done.err
+    assert (
+        read_json(out / "config.json")["model"] | {"kind": "mdlm", "block_size": 8}
+        == read_json(out / "config.json")["model"]
+    )
+    (line,) = call("sample", "--model", out, "--length", 48, "--seed", 1, "--json").lines()
+    assert len(line["tokens"]) == 48
+    assert call("eval", "ppl", "--model", out, "--rows", 2, "--times", 2, "--json").lines()[0]["nats_per_token"] > 0
+
+
 def mistakes(root: Path, models: Path) -> dict[str, tuple[list[object], str]]:
     """What is wrong: the arguments, and words that the error must have."""
     for name in ("empty", "latin", "short"):
@@ -100,6 +113,11 @@ def mistakes(root: Path, models: Path) -> dict[str, tuple[list[object], str]]:
         "adapters of nothing": ([*data, "--lora", "4"], "give --init MODEL"),
         "no time": ([*data, "--minutes", "0"], "--minutes must be above 0"),
         "time for a recipe": (["--recipe", "smoke", "--minutes", "3"], "--minutes goes with --data"),
+        "blocks for a recipe": (["--recipe", "smoke", "--block-size", "4"], "--block-size goes with --data"),
+        "a block as long as the context": (
+            [*data, "--block-size", "32", "--set", "length=32"], "block_size 32 does not fit a context of 32",
+        ),
+        "blocks of scores": ([*data, "--init", models / "sedd", "--block-size", "8"], "has kind=sedd, not mdlm"),
         "a model that is not there": ([*data, "--init", "sedd-twinn"], "sedd-twin"),
         "a data set that cannot be had": (["--data", "nobody/nothing"], "cannot be had"),
     }  # fmt: skip
@@ -117,6 +135,12 @@ def test_each_mistake_is_one_clear_error_and_nothing_is_written(tmp_path: Path, 
 def test_what_a_run_began_with_cannot_be_changed_on_the_way(tmp_path: Path):
     out = tmp_path / "run"
     assert call("train", "--data", folder(tmp_path), "--out", out, *FEW).code == 0
-    for given in (["--init", "sedd-twin"], ["--minutes", "3"], ["--lora", "2"], ["--field", "x"]):
+    for given in (
+        ["--init", "sedd-twin"],
+        ["--minutes", "3"],
+        ["--lora", "2"],
+        ["--field", "x"],
+        ["--block-size", "4"],
+    ):
         done = call("train", "--resume", out, *given)
         assert done.code == 2 and f"{given[0]} of a run is decided at its start" in done.err, done.err

@@ -1,6 +1,5 @@
 """Runs that begin with a model: what they keep of it, what they refuse, and adapters."""
 
-import dataclasses
 import json
 import random
 import sys
@@ -14,7 +13,6 @@ from unmask.compat.load import load
 from unmask.diffusion.parametrizations import LeaveOneOut
 from unmask.errors import CheckpointError, ConfigError
 from unmask.model import DiffusionLM
-from unmask.nn.transformer import Transformer
 from unmask.recipes.init import first_model, shape_of
 from unmask.recipes.run import DataSettings, ModelShape, Run, with_settings
 from unmask.recipes.train import build_model, replace_steps, resume, start
@@ -135,15 +133,26 @@ def test_a_model_without_tokenizer_and_one_that_is_not_there(models, text):
         Run("x", data=DataSettings(tokenizer="model"))
 
 
-def test_kinds_that_no_objective_here_trains_are_refused(small_models):
+def test_a_kind_that_no_objective_here_trains_is_refused(small_models):
     model = load(small_models / "mdlm")
-    blocks = Transformer(dataclasses.replace(model.net.config, block_size=4))
-    for other, words in (
-        (DiffusionLM(blocks, model.process, model.parametrization, conditioning=None), "block diffusion"),
-        (DiffusionLM(model.net, model.process, LeaveOneOut(), conditioning=None), "LeaveOneOut"),
+    other = DiffusionLM(model.net, model.process, LeaveOneOut(), conditioning=None)
+    with pytest.raises(
+        ConfigError, match=r"(?s)this kind \(LeaveOneOut\) is not trained here.*SEDD, MDLM, BD3-LM or GPT"
     ):
-        with pytest.raises(ConfigError, match=f"(?s)this kind \\({words}\\) is not trained here.*SEDD, MDLM or GPT-2"):
-            shape_of(other)
+        shape_of(other)
+
+
+def test_a_model_of_whole_texts_goes_on_with_blocks_and_back(models, text, tmp_path):
+    run = with_settings(tuned(models / "mdlm", text), ["block_size=8"])
+    assert same(tensors(first_model(run)), tensors(load(models / "mdlm")))
+    start(run, tmp_path / "blocks")
+    found = load(tmp_path / "blocks")
+    assert (
+        found.block_size == 8 and shape_of(found) == run.model and not same(tensors(found), tensors(first_model(run)))
+    )
+    kept = tuned(tmp_path / "blocks", text)
+    assert first_model(kept).block_size == 8
+    assert first_model(with_settings(kept, ["block_size=none"])).block_size is None
 
 
 def test_a_resumed_run_whose_model_changed_its_shape_is_refused(models, text, small_tokenizer, tmp_path):

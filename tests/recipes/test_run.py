@@ -107,6 +107,11 @@ def test_a_mistake_is_named_with_what_to_write_instead(change, words):
 def test_settings_that_contradict_one_another_are_refused():
     with pytest.raises(ConfigError, match="kind 'mdlm' needs the absorbing process, got 'uniform'"):
         changed("kind=mdlm", "process=uniform")
+    with pytest.raises(ConfigError, match="blocks need kind 'mdlm', got 'sedd'"):
+        changed("kind=sedd", "block_size=4")
+    for size in (1, 8, 9):
+        with pytest.raises(ConfigError, match=f"block_size {size} does not fit a context of 8 tokens"):
+            changed("kind=mdlm", "length=8", f"block_size={size}")
 
 
 @pytest.mark.parametrize(

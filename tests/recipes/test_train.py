@@ -41,6 +41,8 @@ def text(tmp_path_factory):
 
 def tiny(text, kind="sedd", **train):
     shape = ModelShape(kind, width=16, depth=1, heads=2, length=16, cond_dim=8, dropout=0.1)
+    if kind == "blocks":
+        shape = dataclasses.replace(shape, kind="mdlm", block_size=4)
     given = {"steps": 6, "optim": OPTIM, "save_every": 3, "log_every": 2, "eval_every": 3} | train
     return Run("tiny", shape, DataSettings(str(text), "bpe:270", heldout_rows=2), TrainSettings(**given), batch_size=4)
 
@@ -53,7 +55,7 @@ def same(a, b):
     return tensors(a).keys() == tensors(b).keys() and all(torch.equal(v, tensors(b)[k]) for k, v in tensors(a).items())
 
 
-@pytest.mark.parametrize("kind", ["sedd", "mdlm", "ar"])
+@pytest.mark.parametrize("kind", ["sedd", "mdlm", "blocks", "ar"])
 def test_a_run_leaves_a_model_its_config_its_metrics_and_returns_the_model(text, tmp_path, kind):
     run, said = tiny(text, kind), []
     out = tmp_path / "a" / "run"
@@ -68,6 +70,15 @@ def test_a_run_leaves_a_model_its_config_its_metrics_and_returns_the_model(text,
     assert saved.card["recipe"] == "tiny" and saved.card["step"] == 6 and saved.card["data"]["corpus"] == str(text)
     assert saved.tokenizer.encode("the union") == model.tokenizer.encode("the union")
     assert any("6 steps of 4 rows" in words for words in said)
+
+
+def test_a_model_trained_in_blocks_writes_beyond_its_context_and_shows_samples_on_the_way(text, tmp_path):
+    run = dataclasses.replace(tiny(text, "blocks"), sample_tokens=16)
+    start(run, tmp_path / "run")
+    model = load(tmp_path / "run")
+    assert model.block_size == 4 and len(read_metrics(tmp_path / "run" / "samples.jsonl")) == 2
+    made = unmask.sample(model, unmask.Canvas.blank(24), seed=0)
+    assert made.tokens.shape == (1, 24) and not bool((made.tokens == model.process.mask_id).any())
 
 
 def test_hybrid_noise_trains_too(text, tmp_path):

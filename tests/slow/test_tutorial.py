@@ -75,7 +75,7 @@ def test_the_tutorial_from_nothing_to_a_model(tmp_path: Path):
         trained, made = trained + block.count("unmask train"), made + done.stdout
     assert trained >= 5 and "perplexity" in made and "Return the" in made
     assert len(list((tmp_path / "my_texts").glob("*.txt"))) > 100
-    for name in ("mine", "wide", "tuned", "adapted"):
+    for name in ("mine", "wide", "tuned", "adapted", "blocks"):
         folder = tmp_path / "runs" / name
         config, last = read_json(folder / "config.json"), read_metrics(folder / "metrics.jsonl")[-1]
         assert last["heldout_nats"] > 0 and read_metrics(folder / "samples.jsonl"), name

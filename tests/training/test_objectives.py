@@ -82,6 +82,18 @@ def test_a_batch_has_one_time_in_each_equal_cell_and_the_offset_is_of_the_step()
     assert torch.equal(objective(model("uniform"), seed=2).corrupt(whole(3)).t, times[3])
 
 
+def test_each_block_has_uniform_times_of_its_own_evenly_spread_over_the_batch():
+    goal = objective(model("blocks"), seed=2, t_min=1e-3)
+    times = torch.stack([(goal.corrupt(whole(step)).t - 1e-3) / (1 - 1e-3) for step in range(300)])  # [step, row, L]
+    assert times.dtype == torch.float64 and times.shape == (300, 8, L)
+    assert torch.equal(times[..., [0, 5, 10]], times[..., [4, 9, 11]])  # blocks of 5, 5 and 2
+    each = times[..., [0, 5, 10]]
+    assert ((each * 8).floor().sort(1).values == torch.arange(8.0)[:, None]).all()  # one in each cell
+    off = (each.mean(0) - 0.5).abs()  # of each place in the batch, [row, block]
+    assert float(off.max()) < 4 / (12 * 300) ** 0.5
+    assert abs(float(torch.corrcoef(each[:, 0].T)[0, 1])) < 4 / 300**0.5  # two blocks know nothing of each other
+
+
 @diffusion
 def test_the_training_loss_is_the_bounds_integrand_at_the_drawn_noise(kind):
     lm = model(kind, dropout=0.0, perturbed=True)

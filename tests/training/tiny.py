@@ -29,7 +29,7 @@ class Seen:
     rows: tuple[float, ...] = ()
 
 
-KINDS = ("sedd", "raw", "mdlm", "uniform", "ar")
+KINDS = ("sedd", "raw", "mdlm", "blocks", "uniform", "ar")
 
 
 def rows(count: int = 21) -> Any:
@@ -50,8 +50,8 @@ def model(kind: str = "sedd", *, dropout: float = 0.1, width: int = 16, perturbe
     elif kind == "uniform":
         net = Transformer(TransformerConfig(V, V, cond_dim=8, **size))
         made = DiffusionLM(net, Uniform(V, Geometric(1e-3, 7.0)), RawScore(scale_by_sigma=False))
-    elif kind == "mdlm":
-        net = Transformer(TransformerConfig(V + 1, V + 1, **size))
+    elif kind in ("mdlm", "blocks"):
+        net = Transformer(TransformerConfig(V + 1, V + 1, block_size=5 if kind == "blocks" else None, **size))
         made = DiffusionLM(net, Absorbing(V, LogLinear()), CleanLogits(), conditioning=None)
     else:
         net = Transformer(TransformerConfig(V + 1, V + 1, cond_dim=8, **size))

@@ -18,6 +18,8 @@ EXAMPLES = """Examples:
 
   unmask train --data mine.jsonl --field body --out runs/tuned --init sedd-twin
 
+  unmask train --data my_texts/ --out runs/blocks --block-size 16
+
   unmask train --recipe twins/sedd --out runs/sedd
 
   unmask train --resume runs/sedd
@@ -34,6 +36,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     init: Annotated[str | None, typer.Option(help="Begin with this model: a name, a folder or a hub id.")] = None,
     lora: Annotated[int | None, typer.Option(help="With --init: train adapters of this rank only.")] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help="With --data: denoise blocks of so many tokens, from left to right: any length.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="With --data: how long to train, about; 10.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps the whole run has.")] = None,
     changes: Annotated[
@@ -55,12 +60,14 @@ def train(
     if run is not None and not resume:
         raise ConfigError(f"unexpected argument {str(run)!r}", "write --out for a new run, --resume to go on with one")
     by_hand = [*(changes or []), *([] if steps is None else [f"train.steps={steps}"])]
+    if block_size is not None:
+        by_hand += ["model.kind=mdlm", f"model.block_size={block_size}"]
     if resume and ((folder / "config.json").exists() or (recipe is None and data is None)):
-        fixed = {"--init": init, "--lora": lora, "--minutes": minutes, "--field": field}
+        fixed = {"--init": init, "--lora": lora, "--minutes": minutes, "--field": field, "--block-size": block_size}
         _refuse({name: value for name, value in fixed.items() if value is not None}, "of a run is decided at its start")
         recipes.resume(folder, change=_changed(by_hand), say=say)
     elif recipe is not None:
-        own = {"--minutes": minutes, "--field": field, "--lora": lora}
+        own = {"--minutes": minutes, "--field": field, "--lora": lora, "--block-size": block_size}
         _refuse({name: value for name, value in own.items() if value is not None}, "goes with --data")
         recipes.start(_changed(by_hand)(_recipe(recipe, data, init)), folder, say=say)
     elif data is not None:

@@ -34,9 +34,9 @@ def _indices(n: int, index: Tensor | None) -> Tensor:
 def low_discrepancy(n: int, u: float | Tensor, index: Tensor | None = None, *, t_min: float = 1e-3) -> Tensor:
     """Evenly spaced times with one common offset: t_i = ((i + u) / n mod 1), mapped onto [t_min, 1].
 
-    n: size of the whole batch, over all ranks and accumulation steps. u: one uniform number in [0, 1).
-    index: [B] which of the n are wanted (default: all). Returns [B] float64. Each t is uniform, and
-    together they cover the interval (Kingma et al. 2021, "Variational diffusion models", the low-
+    n: size of the whole batch, over all ranks and accumulation steps. u: one uniform number in [0, 1), or some
+    that go with the index. index: [B] which of the n are wanted (default: all). Returns [B] float64. Each t is
+    uniform, and together they cover the interval (Kingma et al. 2021, "Variational diffusion models", the low-
     discrepancy sampler). Raises ConfigError for n < 1 or t_min outside [0, 1).
     """
     offset = torch.as_tensor(u, dtype=torch.float64)

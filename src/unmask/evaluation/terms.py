@@ -14,6 +14,7 @@ from torch import Tensor
 from unmask.diffusion.losses import denoising_score_entropy, score_entropy
 from unmask.diffusion.parametrizations import log_expm1_sigma
 from unmask.diffusion.processes import Process
+from unmask.diffusion.times import spread
 from unmask.errors import ConfigError
 from unmask.model import Clean, DiffusionLM
 from unmask.random import fold, uniform
@@ -41,12 +42,15 @@ def corrupted(process: Process, x0: Tensor, t: Tensor, u: Tensor, scored: Tensor
 
 
 def loss_per_token(model: DiffusionLM, x0: Tensor, xt: Tensor, t: Tensor, scored: Tensor | None = None) -> Tensor:
-    """The weighted score entropy, [B, L], nats per unit of t; computed where it is not zero by construction."""
+    """The weighted score entropy, [B, L], nats per unit of t; computed where it is not zero by construction.
+
+    t: [B], or [B, L] where the blocks of a model with blocks have times of their own.
+    """
     at = torch.ones_like(xt, dtype=torch.bool) if scored is None else scored
     if model.process.commits:
         at = at & model.process.is_mask(xt)
     log_score = model.log_score(xt, t, at=at, **before(model, x0))  # [N, S]
-    times = t[:, None].expand(xt.shape)[at]
+    times = spread(t, xt).expand(xt.shape)[at]
     rows = score_entropy(model.process, log_score[:, None], x0[at][:, None], xt[at][:, None], times)[:, 0]
     return torch.zeros(xt.shape, dtype=rows.dtype, device=xt.device).masked_scatter(at, rows)
 

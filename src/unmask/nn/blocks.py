@@ -14,8 +14,9 @@ from unmask.nn.transformer import Pass, Transformer
 
 
 def hidden_beside(
-    net: Transformer, noisy: Tensor, clean: Tensor, cond: Tensor | None, *, block_size: int | None = None
-) -> Tensor:
+    net: Transformer, noisy: Tensor, clean: Tensor, cond: Tensor | None, *, block_size: int | None = None,
+    dropout_keys: list[int] | None = None,
+) -> Tensor:  # fmt: skip
     """Hidden states [B, L, D] of the noisy text [B, L], each of whose blocks sees the clean ones [B, L] before it.
 
     cond: [B, 2 L], what adaLN reads for the noisy and for the clean half. block_size: default that of the body.
@@ -36,7 +37,7 @@ def hidden_beside(
         cos, sin = net.rotary_emb(0, L, h.dtype)
         rotary = cos.repeat(2, 1, 1), sin.repeat(2, 1, 1)
     mask = beside_mask(L, size, -(-c.length // size), h.device)
-    shared = Pass(net.vector(cond), rotary, mask, False, None, None)
+    shared = Pass(net.vector(cond), rotary, mask, False, None, dropout_keys)
     for block in net.blocks:
         h = block(h, shared)
     return net.finish(h[:, :L], None if shared.cond is None else shared.cond[:, :L])

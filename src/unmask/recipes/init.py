@@ -14,7 +14,7 @@ from unmask.recipes.data import tokenizer_of
 from unmask.recipes.run import ModelShape, Run
 from unmask.text.tokenizers import Tokenizer
 
-_FREE = ("dropout", "start")  # what a run may choose whatever it begins with
+_FREE = ("dropout", "start", "block_size")  # what a run may choose whatever it begins with
 
 
 def shape_of(model: LanguageModel) -> ModelShape:
@@ -25,21 +25,21 @@ def shape_of(model: LanguageModel) -> ModelShape:
     if isinstance(model, AutoregressiveLM):
         return ModelShape("ar", cond_dim=cond, **sizes)  # type: ignore[arg-type]
     kinds = {RawScore: "sedd", CleanLogits: "mdlm"}
-    if not isinstance(model, DiffusionLM) or type(model.parametrization) not in kinds or c.block_size is not None:
-        what = (
-            "block diffusion" if c.block_size is not None else type(getattr(model, "parametrization", model)).__name__
-        )
+    if type(model.parametrization) not in kinds:
+        what = type(model.parametrization).__name__
         raise ConfigError(
-            f"a model of this kind ({what}) is not trained here", "begin with a SEDD, MDLM or GPT-2 model"
+            f"a model of this kind ({what}) is not trained here", "begin with a SEDD, MDLM, BD3-LM or GPT-2 model"
         )
     return ModelShape(
         kinds[type(model.parametrization)], cond_dim=cond, process=name_of(PROCESSES, model.process),
-        schedule=name_of(SCHEDULES, model.process.schedule), **sizes,  # type: ignore[arg-type]
+        schedule=name_of(SCHEDULES, model.process.schedule), block_size=c.block_size, **sizes,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def first_model(run: Run) -> LanguageModel:
-    """The model that `run.init` names, to be trained on: float32, its card forgotten, the run's dropout.
+    """The model that `run.init` names, to be trained on: float32, its card forgotten, the run's dropout and blocks.
+
+    A model of whole texts may go on with blocks, and the other way round: the weights are the same.
 
     ConfigError where the run's shape or tokenizer is not the model's; CheckpointError or AssetError where it cannot be
     loaded.
@@ -48,8 +48,11 @@ def first_model(run: Run) -> LanguageModel:
     model = load(run.init)
     check_shape(run, shape_of(model))
     own_tokenizer(run, model)
-    if run.model.dropout != model.net.config.dropout:
-        net = Transformer(dataclasses.replace(model.net.config, dropout=run.model.dropout))
+    config = dataclasses.replace(model.net.config, dropout=run.model.dropout)
+    if isinstance(model, DiffusionLM):
+        config = dataclasses.replace(config, block_size=run.model.block_size)
+    if config != model.net.config:
+        net = Transformer(config)
         net.load_state_dict(model.net.state_dict())
         model.net = net
     return model

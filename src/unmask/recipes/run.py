@@ -21,7 +21,8 @@ class ModelShape:
     """kind: "sedd" (raw scores, the paper's), "mdlm" (normalized p(x0), no condition) or "ar".
 
     process: "absorbing" or "uniform". start: "zero", SEDD's closed gates, or "neighbors", heads that begin by looking
-    around (sedd only; see nn/starts.py). Sizes are in vectors, layers, heads and tokens.
+    around (sedd only; see nn/starts.py). Sizes are in vectors, layers, heads and tokens. block_size: so many tokens are
+    denoised together, given those before them, from left to right (mdlm only: block diffusion); None: the whole text.
     """
 
     kind: str = "sedd"
@@ -34,6 +35,7 @@ class ModelShape:
     process: str = "absorbing"
     schedule: str = "loglinear"
     start: str = "zero"
+    block_size: int | None = None
 
     def __post_init__(self) -> None:
         for what, name, known in (
@@ -46,6 +48,13 @@ class ModelShape:
                 raise unknown(what, name, known)
         if self.kind == "mdlm" and not PROCESSES[self.process].commits:
             raise ConfigError(f"kind 'mdlm' needs the absorbing process, got {self.process!r}", "use kind=sedd")
+        if self.block_size is not None and self.kind != "mdlm":
+            raise ConfigError(f"blocks need kind 'mdlm', got {self.kind!r}", "use kind=mdlm, or no block_size")
+        if self.block_size is not None and not 2 <= self.block_size < self.length:
+            raise ConfigError(
+                f"block_size {self.block_size} does not fit a context of {self.length} tokens",
+                "give at least 2 and less than the context",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

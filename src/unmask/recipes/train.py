@@ -54,7 +54,7 @@ def fresh(shape: ModelShape, vocab: int, *, eos_id: int, seed: int = 0) -> Langu
         sedd = shape.kind == "sedd"
         config = TransformerConfig(
             num_inputs=process.num_states, num_outputs=process.num_states,
-            cond_dim=shape.cond_dim if sedd else None, **body,  # type: ignore[arg-type]
+            cond_dim=shape.cond_dim if sedd else None, block_size=shape.block_size, **body,  # type: ignore[arg-type]
         )  # fmt: skip
         net = Transformer(config)
         if shape.start == "neighbors":
@@ -145,7 +145,8 @@ def sample_text(model: LanguageModel, run: Run) -> str:
     if isinstance(model, AutoregressiveLM):
         made = generate(model, canvas, seed=run.train.seed).tokens
     else:
-        made = sample(model, canvas, steps=SAMPLE_STEPS, seed=run.train.seed).tokens
+        steps = SAMPLE_STEPS if model.block_size is None else None  # blocks have their own, as many as they need
+        made = sample(model, canvas, steps=steps, seed=run.train.seed).tokens
     return model.tokenizer.decode(made[0])
 
 

@@ -1,7 +1,7 @@
 """What a step minimizes. Every draw is keyed, so ranks, micro-batches and restarts do not change it.
 
-Masks are keyed by (run seed, epoch, sample index), times by (run seed, step, place in the global batch), dropout
-by (run seed, step, place). Shapes: B rows of this rank, L length, V clean tokens.
+Masks are keyed by (run seed, epoch, sample index), times by (run seed, step, place in the global batch) and the block
+of a model that has blocks, dropout by (run seed, step, place). Shapes: B rows of this rank, L length, V clean tokens.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from unmask.diffusion.losses import absorbing_score_entropy_rows, masked_cross_entropy, score_entropy
 from unmask.diffusion.parametrizations import CleanLogits, RawScore
 from unmask.diffusion.processes import Absorbing
-from unmask.diffusion.times import low_discrepancy
+from unmask.diffusion.times import low_discrepancy, spread
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
+from unmask.nn.blocks import hidden_beside
 from unmask.nn.transformer import Transformer
 from unmask.random import fold, uniform
 from unmask.text import loader
@@ -42,7 +43,10 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """One noisy batch: xt [B, L], the times t [B] and the weights [B] that make up for their law, float64."""
+    """One noisy batch: xt [B, L], the times t and the weights that make up for their law, float64.
+
+    Both are [B]; of a model with blocks [B, L], alike in a block.
+    """
 
     xt: Tensor
     t: Tensor
@@ -54,6 +58,9 @@ class DiffusionObjective(nn.Module):
 
     t = t_min + (1 - t_min) s^t_power, s uniform and low-discrepancy, weighted by ds^t_power/ds: the same integral for
     every t_power. 2 lessens the noise that the weights 1/t of a log-linear schedule bring, and masks a third.
+
+    A model with blocks is trained on all of them in one pass, each at a time of its own and given the clean ones before
+    it: the sum of their bounds (Arriola et al. 2025, arXiv 2503.09573, equation 8).
     """
 
     def __init__(self, model: DiffusionLM, *, seed: int, t_min: float = 1e-3, t_power: float = 1.0) -> None:
@@ -63,14 +70,34 @@ class DiffusionObjective(nn.Module):
 
     def corrupt(self, batch: Batch) -> Corruption:
         """Draw times and noisy rows; a function of the seed, the step and the samples alone."""
-        device = batch.rows.device
-        shift = uniform(fold(self.seed, "time"), batch.step, device=device)
-        s = low_discrepancy(batch.global_size, shift, batch.place, t_min=0.0)
+        s = self._spread(batch)
         t = self.t_min + (1 - self.t_min) * s**self.t_power
-        position = torch.arange(batch.rows.shape[1], device=device)
+        position = torch.arange(batch.rows.shape[1], device=batch.rows.device)
         u = uniform(fold(self.seed, "corrupt"), batch.epoch[:, None], batch.index[:, None], position)
         weight = self.t_power * s ** (self.t_power - 1)
         return Corruption(self.model.process.corrupt(batch.rows, t, u=u), t, weight)
+
+    def _spread(self, batch: Batch) -> Tensor:
+        """Times in [0, 1) before `t_power`, evenly spread over the global batch: [B], or [B, L] alike in a block.
+
+        Each block goes through the cells of the batch from a start of its own, so that its times are uniform.
+        """
+        key, size, device = fold(self.seed, "time"), self.model.block_size, batch.rows.device
+        if size is None:
+            return low_discrepancy(batch.global_size, uniform(key, batch.step, device=device), batch.place, t_min=0.0)
+        block = torch.arange(batch.rows.shape[1], device=device) // size
+        turn = batch.global_size * uniform(key, batch.step, block)
+        return low_discrepancy(batch.global_size, turn, batch.place[:, None], t_min=0.0)
+
+    def _hidden(self, batch: Batch, noisy: Corruption) -> Tensor:
+        """What the head reads, [B, L, D]; of a model with blocks behind the clean ones before each."""
+        keys = dropout_keys(self.net, self.seed, batch)
+        beside = self.model.block_size is not None
+        cond = self.model.condition(torch.cat([noisy.t, torch.zeros_like(noisy.t)], 1) if beside else noisy.t)
+        cond = None if cond is None else cond.float()
+        if beside:
+            return hidden_beside(self.net, noisy.xt, batch.rows, cond, dropout_keys=keys)
+        return self.net.hidden(noisy.xt, cond, dropout_keys=keys)
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum over the rows and positions of this batch, in nats; float32, a scalar.
@@ -78,12 +105,10 @@ class DiffusionObjective(nn.Module):
         Where tokens are final the loss is 0 off the mask, and the head runs on the masked rows alone.
         """
         noisy = self.corrupt(batch)
-        keys = dropout_keys(self.net, self.seed, batch)
-        cond = self.model.condition(noisy.t)
-        hidden = self.net.hidden(noisy.xt, None if cond is None else cond.float(), dropout_keys=keys)
+        hidden = self._hidden(batch, noisy)
         process = self.model.process
         at = process.is_mask(noisy.xt) if process.commits else torch.ones_like(noisy.xt, dtype=torch.bool)
-        t, weight = (x[:, None].expand(noisy.xt.shape)[at] for x in (noisy.t, noisy.weight))
+        t, weight = (spread(x, noisy.xt).expand(noisy.xt.shape)[at] for x in (noisy.t, noisy.weight))
         loss = self.loss(self.net.head(hidden[at]), batch.rows[at], noisy.xt[at], t)
         return (weight.to(loss.dtype) * loss).sum()
 
