@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from unmask.evaluation.latency import Latency, Side, against, break_even
-from unmask.evaluation.sizes import SIZES, build_pair, given_pair, parameters
+from unmask.evaluation.sizes import SIZES, Pair, build_pair, given_pair, parameters
 from unmask.evaluation.speed import latency
+from unmask.recipes.machine import faster_dtype, matmul_rates
 from unmask.recipes.paper import numbers
 from unmask.recipes.paper.bench import Bench
 from unmask.recipes.paper.scales import Scale, Speed
@@ -22,7 +23,7 @@ THROUGHPUT = "throughput"
 QUALITY = "figure1/quality"
 SIDES: dict[Side, str] = {"ar": "GPT-2, our cached engine", "hf": "GPT-2, Hugging Face generate"}
 FAMILIES: tuple[Family, ...] = ("autoregressive", "diffusion")
-DTYPE = "bfloat16"
+DTYPE = "the faster of float32 and bfloat16"  # on this machine; a row's protocol says which it was
 LARGE = 0.6  # operations a parameter and token, for estimates: large matrices run nearer to the machine's peak
 
 
@@ -62,14 +63,19 @@ def _latency(speed: Speed, size: str) -> Task:
     )
 
 
+def _pair(size: str, bench: Bench) -> Pair:
+    dtype = faster_dtype(matmul_rates(bench.device or "cpu"))
+    return build_pair(size, device=bench.device, dtype=getattr(torch, dtype))
+
+
 def _run_latency(size: str, steps: tuple[int, ...], options: dict[str, Any], bench: Bench) -> Outcome:
-    pair = build_pair(size, device=bench.device, dtype=getattr(torch, DTYPE))
+    pair = _pair(size, bench)
     found = latency(pair, steps=steps, progress=bench.progress, **options)
     by = {(x.side, x.steps): x for x in found}
     order = [by.get((side, None)) for side in SIDES]
     order += [by["sedd", n] for n in steps]
     sizes = pair.sedd.net.num_parameters, pair.ar.net.num_parameters
-    words = f"SEDD {sizes[0] / 1e6:,.0f} M, GPT-2 {sizes[1] / 1e6:,.0f} M, {found[0].tokens} tokens, {DTYPE}"
+    words = f"SEDD {sizes[0] / 1e6:,.0f} M, GPT-2 {sizes[1] / 1e6:,.0f} M, {found[0].tokens} tokens, {found[0].dtype}"
     del pair
     gc.collect()
     values = {
@@ -115,7 +121,7 @@ def _throughput(speed: Speed, size: str) -> Task:
 
 
 def _run_throughput(size: str, speed: Speed, bench: Bench) -> Outcome:
-    pair = build_pair(size, device=bench.device, dtype=getattr(torch, DTYPE))
+    pair = _pair(size, bench)
     found = latency(
         pair, steps=speed.throughput_steps, batches=speed.batches, whole_steps=0, whole_tokens=1, probe=(2, 8),
         repeats=1, hf=False, tokens=speed.tokens, progress=bench.progress,
