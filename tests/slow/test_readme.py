@@ -68,6 +68,14 @@ def test_training_commands_in_their_order(tmp_path: Path):
         assert done.returncode == 0, (line, done.stderr)
 
 
+def test_commands_of_what_the_paper_asks_for(tmp_path: Path):
+    lines = commands(ROOT / "docs" / "concepts" / "challenges.md")
+    assert len(lines) >= 3
+    for line in lines:
+        done = shell(line, tmp_path)
+        assert done.returncode == 0 and done.stdout.strip(), (line, done.stderr)
+
+
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_python(code: str):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
