@@ -92,8 +92,11 @@ class DiffusionObjective(nn.Module):
     def _hidden(self, batch: Batch, noisy: Corruption) -> Tensor:
         """What the head reads, [B, L, D]; of a model with blocks behind the clean ones before each."""
         keys = dropout_keys(self.net, self.seed, batch)
-        beside = self.model.block_size is not None
-        cond = self.model.condition(torch.cat([noisy.t, torch.zeros_like(noisy.t)], 1) if beside else noisy.t)
+        beside, t = self.model.block_size is not None, noisy.t
+        if beside:
+            t = spread(t, noisy.xt).expand(noisy.xt.shape)
+            t = torch.cat([t, torch.zeros_like(t)], 1)  # of the noisy half and of the clean one
+        cond = self.model.condition(t)
         cond = None if cond is None else cond.float()
         if beside:
             return hidden_beside(self.net, noisy.xt, batch.rows, cond, dropout_keys=keys)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unmask.report.paper.figures import Kind
 
 ROW = 0.3  # inches
+LINE = 0.5  # of a row, that another line of its name takes
 NAME = 18  # letters of a name on a line
 WIDE = 12.0  # a ratio of longest to shortest beyond which the axis is logarithmic
 Named = tuple[str, Series, Point]
@@ -22,7 +23,7 @@ Named = tuple[str, Series, Point]
 def height(series: Sequence[Series]) -> float:
     """Inches for all rows of all panels."""
     groups = panels(series, "")
-    return sum(0.5 + ROW * len(_rows(own)) for own in groups.values()) + 0.25
+    return sum(0.5 + ROW * _places(_rows(own))[1] for own in groups.values()) + 0.25
 
 
 def latencies(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind") -> None:
@@ -46,6 +47,16 @@ def _rows(own: Sequence[Series]) -> list[Named]:
     return found
 
 
+def _places(rows: Sequence[Named]) -> tuple[list[float], float]:
+    """Where the rows are, from above, those with names of several lines farther apart; and how much they take."""
+    places, end = [], 0.0
+    for name, _, _ in rows:
+        room = 1 + LINE * name.count("\n")
+        places.append(end + room / 2 - 0.5)
+        end += room
+    return places, end
+
+
 def _name(series: Series, point: Point) -> str:
     label = f"{point.label} steps" if point.label.isdigit() else point.label
     if len(series.points) == 1:
@@ -57,15 +68,16 @@ def _name(series: Series, point: Point) -> str:
 def _panels(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind", say: Any) -> None:
     groups = panels(series, how.y)
     rows = [_rows(own) for own in groups.values()]
-    every = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[len(r) + 0.9 for r in rows])[:, 0]
+    every = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[_places(r)[1] + 0.9 for r in rows])[:, 0]
     values = [p.y for own in rows for _, _, p in own if p.y > 0]
     log = bool(values) and max(values) > WIDE * min(values)
     for axes, (panel, y), own in zip(every, groups, rows, strict=True):
         axes.set_xlabel(y + (", logarithmic" if log else "") if axes is every[-1] else "")
         if panel:
             axes.set_title(panel, loc="left", fontsize=SIZE, fontweight="bold", color=paint.ink)
-        axes.set_yticks(range(len(own)), [name for name, _, _ in own], color=paint.ink)
-        axes.set_ylim(len(own) - 0.45, -0.55)
+        places, end = _places(own)
+        axes.set_yticks(places, [name for name, _, _ in own], color=paint.ink)
+        axes.set_ylim(end - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
     figure.draw_without_rendering()
     for axes, own in zip(every, rows, strict=True):
@@ -75,7 +87,7 @@ def _panels(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind", sa
 def _bars(axes: Any, paint: Paint, rows: Sequence[Named], log: bool, words: Sequence[str]) -> None:
     ends = [p.y + bar_of(p, log)[1] for _, _, p in rows]
     notes = []
-    for place, ((_, series, point), end, said) in enumerate(zip(rows, ends, words, strict=True)):
+    for place, (_, series, point), end, said in zip(_places(rows)[0], rows, ends, words, strict=True):
         colour = paint.families[series.family]
         look: dict[str, Any] = {"color": colour}
         if not point.measured:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BATCH = re.compile(r"batch (?:of )?(\d+(?:\.\d+)?)")
 PANEL = 2.75  # inches
+LEGEND = 46  # letters of two names beside each other
 
 
 def panels(series: Sequence[Series], y: str) -> dict[tuple[str, str], list[Series]]:
@@ -26,8 +27,14 @@ def panels(series: Sequence[Series], y: str) -> dict[tuple[str, str], list[Serie
 
 def height(series: Sequence[Series]) -> float:
     """Inches for the panels and the legend above them."""
-    names = {(s.name, s.family) for s in series}
-    return 0.25 + PANEL * len(panels(series, "")) + 0.2 * math.ceil(len(names) / 2)
+    names = list(dict.fromkeys(s.name for s in series))
+    return 0.25 + PANEL * len(panels(series, "")) + 0.2 * math.ceil(len(names) / _columns(names))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Two columns of the legend, or one where two are too wide."""
+    half = math.ceil(len(names) / 2)
+    return 2 if sum(max(map(len, part), default=0) for part in (names[:half], names[half:])) <= LEGEND else 1
 
 
 def lines(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind") -> None:
@@ -45,8 +52,8 @@ def lines(figure: Any, paint: Paint, series: Sequence[Series], how: "Kind") -> N
     every[-1].set_xlabel(how.x)
     if handles:
         figure.legend(
-            list(handles.values()), list(handles), loc="outside upper left", ncols=2, handlelength=2.2,
-            columnspacing=1.4, borderaxespad=0.1, fontsize=0.94 * SIZE, labelspacing=0.3,
+            list(handles.values()), list(handles), loc="outside upper left", ncols=_columns(list(handles)),
+            handlelength=2.2, columnspacing=1.4, borderaxespad=0.1, fontsize=0.94 * SIZE, labelspacing=0.3,
         )  # fmt: skip
     figure.draw_without_rendering()
     for axes, (labels, drawn) in todo:
