@@ -1,25 +1,21 @@
 """What a number was measured on: the processor, what it can multiply, and how fast it does."""
 
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from unmask.evaluation.results import cpuinfo, processor
+
+__all__ = ["machine", "processor", "words"]
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 SHAPE = (1024, 768, 3072)  # of a matrix product of the small size: L, D, 4 D
 
 
-def processor() -> str:
-    """What the processor calls itself."""
-    lines = [line for line in _cpuinfo() if line.startswith("model name")]
-    return lines[0].split(":", 1)[1].strip() if lines else platform.processor() or "unknown"
-
-
 def machine(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> dict[str, Any]:
     """The machine's name, threads, matrix extensions, and GFLOP/s of a matrix product in each dtype."""
-    flags = next((line.split(":", 1)[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
+    flags = next((line.split(":", 1)[1].split() for line in cpuinfo() if line.startswith("flags")), [])
     known: dict[str, Any] = {"cpu": processor(), "threads": torch.get_num_threads()}
     known |= {"flags": {flag: flag in flags for flag in FLAGS} if flags else None}
     if device.type == "cuda":
@@ -50,10 +46,3 @@ def gflops(device: torch.device, dtype: torch.dtype, repeats: int = 30) -> float
             torch.accelerator.synchronize(device)
         fastest = min(fastest, time.perf_counter() - began)
     return 2 * L * D * wide / fastest / 1e9
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []  # another system

@@ -76,10 +76,24 @@ def provenance(**settings: Any) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "settings": settings,
         "settings_hash": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12],
     }
+
+
+def processor() -> str:
+    """What the processor calls itself, where the system says so; else its architecture."""
+    lines = [line for line in cpuinfo() if line.startswith("model name")]
+    return lines[0].split(":", 1)[1].strip() if lines else platform.processor() or platform.machine()
+
+
+def cpuinfo() -> list[str]:
+    """Linux's lines about the processor; none elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _commit() -> str | None:
