@@ -40,9 +40,8 @@ def text(tmp_path_factory):
 
 
 def tiny(text, kind="sedd", **train):
-    shape = ModelShape(kind, width=16, depth=1, heads=2, length=16, cond_dim=8, dropout=0.1)
-    if kind == "blocks":
-        shape = dataclasses.replace(shape, kind="mdlm", block_size=4)
+    kind, blocks = ("mdlm", 4) if kind == "blocks" else (kind, None)
+    shape = ModelShape(kind, width=16, depth=1, heads=2, length=16, cond_dim=8, dropout=0.1, block_size=blocks)
     given = {"steps": 6, "optim": OPTIM, "save_every": 3, "log_every": 2, "eval_every": 3} | train
     return Run("tiny", shape, DataSettings(str(text), "bpe:270", heldout_rows=2), TrainSettings(**given), batch_size=4)
 
