@@ -96,7 +96,7 @@ def test_long_runs_are_extrapolated_from_their_middle_and_marked(monkeypatch):
     assert found[3].note == "extrapolated from 4 of 32 tokens, in the middle of the run"
     assert {steps for steps, _ in states} == {40} and states[-1][1].state.step == 26
     assert states[-1][1].state.t == pytest.approx(1 - 26 / 40, abs=1e-4)
-    assert caches == [16, 17, 16, 17, 18, 19]  # a warm-up of two tokens, then four
+    assert caches == [16, 16, 17, 16, 16, 17, 18, 19]  # a warm-up of two tokens, then four, and one before each
 
 
 def test_larger_batches_are_probed_with_fewer_steps():
