@@ -5,14 +5,12 @@ that answer. Shapes: B batch, L length, N tokens that became final, k other toke
 """
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes import Process
 from unmask.sampling.laws import Reads
-from unmask.sampling.rules import Model, Prediction, Run, State, chunks, to_clean
+from unmask.sampling.rules import Model, Prediction, Run, StandIn, State, chunks, to_clean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,27 +27,12 @@ class Top:
     other_p: Tensor  # [N, k] float64
 
 
-class Listening:
+class Listening(StandIn):
     """A model that remembers its last answer."""
 
     def __init__(self, model: Model) -> None:
-        self.model = model
+        super().__init__(model)
         self.answer: Prediction | None = None
-
-    @property
-    def process(self) -> Process:
-        """The model's."""
-        return self.model.process
-
-    @property
-    def parametrization(self) -> Any:
-        """The model's."""
-        return self.model.parametrization
-
-    @property
-    def length(self) -> int:
-        """The model's."""
-        return self.model.length
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """The model's answer, kept."""
