@@ -133,7 +133,8 @@ def test_a_gap_that_is_text_stays_text(visit):
     assert " sign [MASK:3] and a" in page.locator("#write-view .stage").text_content()
     page.get_by_label("Compare").check(force=True)
     write(opened, r"Not \[MASK] but \\[MASK:6].", steps=4)
-    assert opened.posted("v1/completions")[-1]["prompt"] == "Not [MASK] but \\"
+    sent = opened.posted("v1/infill")[-1]["template"]  # the autoregressive model's
+    assert sent == r"Not \[MASK] but \\[MASK:6]" and Template.parse(sent).given[0] == "Not [MASK] but \\"
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):

@@ -103,6 +103,20 @@ def test_a_whole_canvas_is_a_template_too_also_for_an_autoregressive_model(clien
     assert written == list(range(1, 17))
 
 
+def test_an_autoregressive_models_frames_name_what_else_it_thought_of(client, served):
+    asked = {"template": "The state[MASK:8]", "model": "ar", "seed": 3, "temperature": 0.7}
+    *frames, done = events(client, "/v1/infill", **asked, diffusing=True, alternatives=3)
+    assert done["text"] == client.post("/v1/infill", json=asked).json()["choices"][0]["text"]
+    given = len(served["ar"].tokenizer.encode("The state"))
+    for k, frame in enumerate(frames):
+        [i] = [i for i, token in enumerate(frame["tokens"]) if token["p"] is not None]
+        token = frame["tokens"][i]
+        assert i == given + k and token["committed_at"] == frame["step"] == k + 1
+        others = [p for _, p in token["alternatives"]]
+        assert len(others) == 3 and others == sorted(others, reverse=True) and sum(others) + token["p"] <= 1 + 4e-6
+    assert len(frames) == 8
+
+
 def test_a_template_streams_its_text_from_the_left(client):
     asked = {"template": "The [MASK:6] end", "seed": 2, "steps": 5}
     whole = client.post("/v1/infill", json=asked).json()["choices"][0]["text"]

@@ -136,6 +136,11 @@ def write_one(
 ) -> Tensor:
     """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
     logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
+    return draw_next(logits, draws, u, reshape)
+
+
+def draw_next(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None = None) -> Tensor:
+    """The next token [B] by its logits [B, V], drawn with u [B]."""
     if not draws.exact:  # one stream for all rows
         return _draw(logits, draws, u, reshape)
     parts = zip(logits.split(ROWS_A_DRAW), u.split(ROWS_A_DRAW), strict=True)
