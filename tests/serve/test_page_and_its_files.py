@@ -194,7 +194,7 @@ def test_a_saved_replay_plays_by_itself_and_asks_for_nothing(visit, tmp_path: Pa
     assert [url for _, url, _ in alone.asked] == [saved.as_uri()]
     alone.page.get_by_role("slider", name="Frame").press("End")
     assert "".join(alone.page.locator(".token").all_text_contents()) == whole
-    expect(alone.page.locator(".made")).to_have_text("sedd-twin, 9 steps, top-p 0.9, seed 7")
+    expect(alone.page.locator(".made")).to_have_text("sedd-twin, tweedie, 9 steps, top-p 0.9, seed 7")
     expect(alone.page).to_have_title("sedd-twin")
     [data] = re.findall(r'id="recordings">(.*?)</script>', saved.read_text(encoding="utf-8"))
     assert len(json.loads(data)[0]["frames"]) == 10

@@ -17,6 +17,7 @@ from unmask.sampling.draws import EXACT, Draws, keyed, widest
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
+RULE = "autoregressive"  # where the name of a rule is told
 ROWS_A_DRAW = 16  # laws in float64 at a time: more of them are slower, for they no longer fit what memory is at hand
 
 
@@ -71,7 +72,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, cache, progress)
     return Sample(
         tokens=tokens.clone(), nfe=nfe, steps=nfe, seconds=time.perf_counter() - begun, clipped_mass=0.0,
-        rule="autoregressive", reads="next", draws=draws, seed=chance.seed,
+        rule=RULE, reads="next", draws=draws, seed=chance.seed,
     )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ class Infill:
         self.chosen.check_size(body.template, "template", MARK)
         self.template = Template.parse(body.template)
         self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
-        self.way = self.chosen.check(self.canvas, top=body.alternatives if body.diffusing else None)
+        self.way = dataclasses.replace(self.chosen.way, top=body.alternatives if body.diffusing else None)
+        self.rule = self.way.check(self.chosen.model, self.canvas)
         self.id, self.created = f"infill-{uuid.uuid4().hex}", int(time.time())
         self.given = int(self.canvas.frozen.sum())
 
@@ -92,7 +93,7 @@ class Infill:
         ]
         return {
             "id": self.id, "object": "infill", "created": self.created, "model": self.chosen.name,
-            "seed": self.chosen.seed, "choices": choices, "usage": self.usage(),
+            "seed": self.chosen.seed, "rule": self.rule, "choices": choices, "usage": self.usage(),
             "seconds": round(max(look.seconds for look in looks), 6),
         }  # fmt: skip
 
@@ -114,8 +115,10 @@ class Infill:
                     yield event(self._chunk(text[len(said) :], look.last))
                 said = text
             assert look is not None
-            done = {"seed": self.chosen.seed, "usage": self.usage(), "seconds": round(look.seconds, 6)}
-            yield event({"object": "infill.done", "text": self._text(look)} | done)
+            yield event({
+                "object": "infill.done", "text": self._text(look), "seed": self.chosen.seed, "rule": self.rule,
+                "usage": self.usage(), "seconds": round(look.seconds, 6),
+            })  # fmt: skip
             yield DONE
         except Exception as error:  # the status is sent already: what is wrong is an event
             yield event(refusal(error).body())
@@ -133,7 +136,7 @@ class Frames:
     """Makes the events of one sample: an entry a position, what was committed when, and how sure the model was."""
 
     def __init__(self, of: Infill) -> None:
-        self._table = byte_table(of.chosen.tokenizer)
+        self._table, self._rule = byte_table(of.chosen.tokenizer), of.rule
         given = of.canvas.frozen[0].tolist()
         self._committed: list[int | None] = [0 if each else None for each in given]
         self._given: list[bool] = given
@@ -155,7 +158,7 @@ class Frames:
             })  # fmt: skip
         return {
             "object": "infill.frame", "step": look.step, "t": look.t, "nfe": look.nfe, "tokens": tokens,
-            "seconds": round(look.seconds, 6),
+            "seconds": round(look.seconds, 6), "rule": self._rule,
         }  # fmt: skip
 
 

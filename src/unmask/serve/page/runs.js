@@ -37,11 +37,10 @@ export async function write(model, ask, { signal, onframe }) {
   };
   if (diffusing && rule) body.rule = rule;
   if (diffusing && steps) body.steps = steps;
-  const facts = { model: model.id, rule: body.rule, steps: body.steps, temperature, top_p, seed };
   let film = null;
   for await (const event of events("/v1/infill", body, signal)) {
     if (event.object === "infill.frame") {
-      film ??= begun(facts, event);
+      film ??= begun({ model: model.id, rule: event.rule, steps: body.steps, temperature, top_p, seed }, event);
       addFrame(film, event);
       onframe(film);
     } else if (event.object === "infill.done") film.said = event.text;
