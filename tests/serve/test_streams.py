@@ -70,7 +70,7 @@ def test_frames_of_a_template_are_those_of_the_run(client, served, model):
     assert len(frames) == settled + 1
     given = canvas.frozen[0].tolist()
     for step, (frame, run) in enumerate(zip(frames, want, strict=False)):
-        assert list(frame) == ["object", "step", "t", "nfe", "tokens", "seconds", "rule"]
+        assert list(frame) == ["object", "step", "t", "nfe", "seconds", "rule", "tokens"]
         assert frame["rule"] == done["rule"] == default_rule(lm)
         assert (frame["object"], frame["step"], frame["t"], frame["nfe"]) == ("infill.frame", step, run.t, run.nfe)
         ids = [
