@@ -69,13 +69,13 @@ def one_text(browser: Browser, url: str) -> None:
 
 
 def two_texts(browser: Browser, url: str) -> None:
-    """Side by side, while they are written; and the blind test, after a vote."""
+    """Side by side, half way, with what was known of a token of the right one; and the blind test, after a vote."""
     compare = Visit(browser, url, height=1110, device_scale_factor=1.5)
     compare.page.get_by_label("Compare").check(force=True)
     page = write(compare, PROMPT, steps=16, seed=5, tokens=96)
     slider = page.get_by_role("slider", name="Frame")
     slider.fill(str(int(int(slider.get_attribute("max")) * 0.55)))
-    page.mouse.move(2, 2)
+    page.locator("#compare-view .panel").nth(1).locator(".token.final .body").nth(7).hover()
     keep(page, "page-compare")
     blind = Visit(browser, url, height=1080, device_scale_factor=1.5).ready()
     page = blind.page

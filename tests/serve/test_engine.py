@@ -124,6 +124,30 @@ def test_an_autoregressive_model_writes_a_token_a_move():
     assert len(rows[0].looks) == 3 and len(rows[1].looks) == 8
 
 
+def test_an_autoregressive_model_says_how_sure_it_was_and_writes_the_same():
+    model = autoregressive().to(dtype=torch.float64)
+    law = {"temperature": 0.5, "top_p": 0.9}
+    canvases = [Canvas.prompt([1, 2], 10), Canvas.prompt([3, 0], 10), Canvas.prompt([5], 10), Canvas.blank(6)]
+    plain, sure = ([Told(c, seed=i, top=top, **law) for i, c in enumerate(canvases)] for top in (None, 2))
+    sure[0].then = lambda look: look.step == 3  # the others go on without it
+    run(model, *plain, *sure, slots=16)
+    for i, (without, told) in enumerate(zip(plain, sure, strict=True)):
+        row, looks = without.looks[-1].tokens, told.looks
+        assert row.tolist() == alone(model, without) and not any(look.top for look in without.looks)
+        written = int(looks[-1].here.sum())
+        assert torch.equal(looks[-1].tokens[:written], row[:written])
+        assert len(looks) == (3 if i == 0 else int((~canvases[i].frozen).sum()))
+        for look in looks:
+            [one] = look.top
+            assert one.position == int(look.here.sum()) - 1
+            trials = torch.cat([row[: one.position].expand(7, -1), torch.arange(7)[:, None]], 1)
+            p = (-model.nll(trials)[:, -1]).exp()  # the model's own: neither temperature nor top-p is in it
+            drawn = int(row[one.position])
+            assert one.p == pytest.approx(float(p[drawn]))
+            p[drawn] = -1
+            assert one.others == tuple((int(k), pytest.approx(float(p[k]))) for k in p.topk(2).indices)
+
+
 def test_the_queue_is_bounded_and_says_how_long_to_wait():
     engine = Engine({"m": diffusion()}, slots=1, queue=2)
     engine.submit([Told(Canvas.blank(4)).row, Told(Canvas.blank(4)).row])

@@ -133,7 +133,8 @@ def test_a_gap_that_is_text_stays_text(visit):
     assert " sign [MASK:3] and a" in page.locator("#write-view .stage").text_content()
     page.get_by_label("Compare").check(force=True)
     write(opened, r"Not \[MASK] but \\[MASK:6].", steps=4)
-    assert opened.posted("v1/completions")[-1]["prompt"] == "Not [MASK] but \\"
+    sent = opened.posted("v1/infill")[-1]["template"]  # the autoregressive model's
+    assert sent == r"Not \[MASK] but \\[MASK:6]" and Template.parse(sent).given[0] == "Not [MASK] but \\"
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):
@@ -193,7 +194,7 @@ def test_a_saved_replay_plays_by_itself_and_asks_for_nothing(visit, tmp_path: Pa
     assert [url for _, url, _ in alone.asked] == [saved.as_uri()]
     alone.page.get_by_role("slider", name="Frame").press("End")
     assert "".join(alone.page.locator(".token").all_text_contents()) == whole
-    expect(alone.page.locator(".made")).to_have_text("sedd-twin, 9 steps, top-p 0.9, seed 7")
+    expect(alone.page.locator(".made")).to_have_text("sedd-twin, tweedie, 9 steps, top-p 0.9, seed 7")
     expect(alone.page).to_have_title("sedd-twin")
     [data] = re.findall(r'id="recordings">(.*?)</script>', saved.read_text(encoding="utf-8"))
     assert len(json.loads(data)[0]["frames"]) == 10

@@ -218,10 +218,29 @@ def test_two_models_side_by_side_on_one_clock(visit):
     assert [panel.locator(".token.final").count() for panel in panels] == [12, 12]
     page.get_by_role("slider", name="Frame").press("Home")
     assert [panel.locator(".token.mask").count() for panel in panels] == [12, 12]
-    assert opened.posted("v1/completions")[0]["prompt"] == PROMPT
+    diffusing, rightwards = opened.posted("v1/infill")
+    assert diffusing["template"] == rightwards["template"] == f"{PROMPT}[MASK:12]"
+    assert diffusing["steps"] == 8 and not {"steps", "rule"} & rightwards.keys()
     page = write(opened, GAPS)
     expect(note).to_contain_text("ar-twin reads only what stands before the first gap.")
-    assert opened.posted("v1/completions")[1]["prompt"] == "Fellow citizens, the state of the "
+    assert opened.posted("v1/infill")[3]["template"] == "Fellow citizens, the state of the [MASK:12]"
+
+
+def test_both_sides_of_a_comparison_tell_probabilities_and_alternatives(visit):
+    opened = visit()
+    opened.page.get_by_label("Compare").check(force=True)
+    page = write(opened, PROMPT, tokens=12)
+    page.get_by_role("slider", name="Frame").press("End")
+    for i in range(2):
+        panel = page.locator("#compare-view .panel").nth(i)
+        card = panel.locator(".card")
+        panel.locator(".token.final .body").nth(4).hover()
+        expect(card).to_contain_text(re.compile(r"final after step \d+, t = 0\.\d\d"))
+        rows = [percent(text) for text in card.locator("li .p").all_text_contents()]
+        assert len(rows) == 4 and rows == sorted(rows, reverse=True) and 0 < sum(rows) <= 100.5
+        assert card.locator("li.own").count() == 1
+        panel.locator(".token.given").first.hover()
+        expect(card).to_contain_text("given")
 
 
 def test_a_blind_test_hides_the_names_until_there_is_a_vote(visit, votes):

@@ -60,6 +60,23 @@ def test_without_a_seed_the_answer_names_one_that_repeats_it(client):
     assert first["choices"] == again["choices"] and first["seed"] != other["seed"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({"model": "sedd"}, "tweedie"),
+        ({"model": "mdlm"}, "ancestral"),
+        ({"model": "ar"}, "autoregressive"),
+        ({"model": "sedd", "rule": "ddpm"}, "ancestral"),  # another code base's name
+        ({"model": "sedd", "rule": "margin"}, "margin"),
+    ],
+)
+def test_answers_name_the_rule_that_was_used(client, asked, rule):
+    assert post(client, prompt="The", max_tokens=4, **asked).json()["rule"] == rule
+    assert post(client, "/v1/infill", template="The[MASK:4]", **asked).json()["rule"] == rule
+    body = {"prompt": "The", "suffix": "", "max_tokens": 4}
+    assert post(client, "/v1/fim/completions", **body, **asked).json()["rule"] == rule
+
+
 def test_prompts_come_as_texts_or_ids_and_make_a_batch(client, served):
     tok = served["sedd"].tokenizer
     ids = tok.encode("The state")

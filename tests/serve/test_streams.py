@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unmask.sampling import Canvas, denoise
+from unmask.sampling.loop import default_rule
 from unmask.text.pieces import byte_table, pieces
 
 
@@ -69,7 +70,8 @@ def test_frames_of_a_template_are_those_of_the_run(client, served, model):
     assert len(frames) == settled + 1
     given = canvas.frozen[0].tolist()
     for step, (frame, run) in enumerate(zip(frames, want, strict=False)):
-        assert list(frame) == ["object", "step", "t", "nfe", "tokens", "seconds"]
+        assert list(frame) == ["object", "step", "t", "nfe", "seconds", "rule", "tokens"]
+        assert frame["rule"] == done["rule"] == default_rule(lm)
         assert (frame["object"], frame["step"], frame["t"], frame["nfe"]) == ("infill.frame", step, run.t, run.nfe)
         ids = [
             None if bool(m) else int(i) for i, m in zip(run.tokens[0], lm.process.is_mask(run.tokens)[0], strict=True)
@@ -101,6 +103,20 @@ def test_a_whole_canvas_is_a_template_too_also_for_an_autoregressive_model(clien
         assert done["usage"]["completion_tokens"] == 16
     written = [sum(token["id"] is not None for token in frame["tokens"]) for frame in frames]
     assert written == list(range(1, 17))
+
+
+def test_an_autoregressive_models_frames_name_what_else_it_thought_of(client, served):
+    asked = {"template": "The state[MASK:8]", "model": "ar", "seed": 3, "temperature": 0.7}
+    *frames, done = events(client, "/v1/infill", **asked, diffusing=True, alternatives=3)
+    assert done["text"] == client.post("/v1/infill", json=asked).json()["choices"][0]["text"]
+    given = len(served["ar"].tokenizer.encode("The state"))
+    for k, frame in enumerate(frames):
+        [i] = [i for i, token in enumerate(frame["tokens"]) if token["p"] is not None]
+        token = frame["tokens"][i]
+        assert i == given + k and token["committed_at"] == frame["step"] == k + 1
+        others = [p for _, p in token["alternatives"]]
+        assert len(others) == 3 and others == sorted(others, reverse=True) and sum(others) + token["p"] <= 1 + 4e-6
+    assert len(frames) == 8 and {frame["rule"] for frame in frames} == {done["rule"]} == {"autoregressive"}
 
 
 def test_a_template_streams_its_text_from_the_left(client):

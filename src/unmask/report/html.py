@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable
 
 VOID = frozenset({"br", "hr", "meta", "link"})
+GENERATOR = "unmask"  # the first word of what a page says of its maker
 
 
 class Html(str):
@@ -47,6 +48,21 @@ def join(*children: Child) -> Html:
         else:
             out.append(str(join(*child)))
     return Html("".join(out))
+
+
+def head(title: str, policy: str, *styles: Html, version: str = "") -> Html:
+    """The head of every page here. policy: its Content-Security-Policy. styles: elements. version: of unmask."""
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="generator", content=f"{GENERATOR} {version}".strip()),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        styles,
+    )
 
 
 def table(

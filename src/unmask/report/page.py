@@ -6,11 +6,10 @@ from importlib.resources import files
 from unmask.report import figures, sections, words
 from unmask.report.content import Report
 from unmask.report.digits import ABSENT, with_error
-from unmask.report.html import Html, join, tag
+from unmask.report.html import Html, head, join, tag
 
 # Nothing may be fetched and nothing may run, whatever a model has written.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-GENERATOR = "unmask"  # the first word of what a page says of its maker
 SECTIONS: dict[str, tuple[str, str, Callable[[Report], Html]]] = {
     "likelihood": ("Likelihood", "How well each model predicts unseen text", sections.likelihood),
     "samples": ("Samples", "What each model writes", sections.samples),
@@ -29,7 +28,7 @@ def page(report: Report) -> str:
     links = [tag("li", tag("a", short, href=f"#{name}")) for name, (short, _, _) in SECTIONS.items()]
     whole = tag(
         "html",
-        head(report.title, report.provenance.get("unmask", ""), stylesheet()),
+        still(report.title, report.provenance.get("unmask", ""), stylesheet()),
         tag(
             "body",
             tag("a", "Skip to the results", href="#likelihood", class_="skip"),
@@ -55,19 +54,9 @@ def stylesheet() -> str:
     return files("unmask.report").joinpath("page.css").read_text(encoding="utf-8")
 
 
-def head(title: str, version: object, css: str) -> Html:
+def still(title: str, version: object, css: str) -> Html:
     """The head of a page that may fetch nothing and run nothing. version: of unmask."""
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="generator", content=f"{GENERATOR} {version}".strip()),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", title),
-        tag("style", Html(css)),
-    )
+    return head(title, POLICY, tag("style", Html(css)), version=str(version))
 
 
 def _header(report: Report) -> Html:

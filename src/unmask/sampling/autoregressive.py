@@ -17,6 +17,7 @@ from unmask.sampling.draws import EXACT, Draws, keyed, widest
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
+RULE = "autoregressive"  # where the name of a rule is told
 ROWS_A_DRAW = 16  # laws in float64 at a time: more of them are slower, for they no longer fit what memory is at hand
 
 
@@ -71,7 +72,7 @@ def generate(  # noqa: PLR0913 (all keyword-only)
     tokens, nfe = _write(model, given.to(model.device), chance, reshape, eos, cache, progress)
     return Sample(
         tokens=tokens.clone(), nfe=nfe, steps=nfe, seconds=time.perf_counter() - begun, clipped_mass=0.0,
-        rule="autoregressive", reads="next", draws=draws, seed=chance.seed,
+        rule=RULE, reads="next", draws=draws, seed=chance.seed,
     )  # fmt: skip
 
 
@@ -136,6 +137,11 @@ def write_one(
 ) -> Tensor:
     """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
     logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
+    return draw_next(logits, draws, u, reshape)
+
+
+def draw_next(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None = None) -> Tensor:
+    """The next token [B] by its logits [B, V], drawn with u [B]."""
     if not draws.exact:  # one stream for all rows
         return _draw(logits, draws, u, reshape)
     parts = zip(logits.split(ROWS_A_DRAW), u.split(ROWS_A_DRAW), strict=True)

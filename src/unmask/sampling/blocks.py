@@ -12,13 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
 from unmask.model import Clean, DiffusionLM
 from unmask.nn.cache import KVCache
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws, float_type
-from unmask.sampling.rules import Prediction, Rule, Run, State
+from unmask.sampling.rules import Prediction, Rule, Run, StandIn, State
 
 LATER = "given tokens behind a gap are seen in their own block only: a block model reads no block to the right"
 
@@ -134,22 +133,12 @@ class Context:
         return dataclasses.replace(seen, hidden=seen.hidden[:, start:], xt=xt, t=seen.t[:, start:])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class InBlock:
+class InBlock(StandIn):
     """The model as the rules see it inside a block: the block is all there is to write."""
 
-    context: Context
-    length: int
-
-    @property
-    def process(self) -> Process:
-        """The forward process."""
-        return self.context.model.process
-
-    @property
-    def parametrization(self) -> Any:
-        """What the network's output means."""
-        return self.context.model.parametrization
+    def __init__(self, context: Context, length: int) -> None:
+        super().__init__(context.model, length)
+        self.context = context
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """Run the network once on xt [B, length] at times t [B]."""

@@ -55,6 +55,17 @@ class Model(Protocol):
         """Run the network once on xt [B, L] at times t [B]."""
 
 
+class StandIn:
+    """Stands before the rules in place of `model`, and is like it in all but its answers: `predict` is its own.
+
+    length: the longest canvas, where it is not the model's.
+    """
+
+    def __init__(self, model: Model, length: int | None = None) -> None:
+        self.model, self.process, self.parametrization = model, model.process, model.parametrization
+        self.length = model.length if length is None else length
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What stays the same from step to step.

@@ -5,14 +5,13 @@ that answer. Shapes: B batch, L length, N tokens that became final, k other toke
 """
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes import Process
+from unmask.sampling.draws import widest
 from unmask.sampling.laws import Reads
-from unmask.sampling.rules import Model, Prediction, Run, State, chunks, to_clean
+from unmask.sampling.rules import Model, Prediction, Run, StandIn, State, chunks, to_clean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,27 +28,12 @@ class Top:
     other_p: Tensor  # [N, k] float64
 
 
-class Listening:
+class Listening(StandIn):
     """A model that remembers its last answer."""
 
     def __init__(self, model: Model) -> None:
-        self.model = model
+        super().__init__(model)
         self.answer: Prediction | None = None
-
-    @property
-    def process(self) -> Process:
-        """The model's."""
-        return self.model.process
-
-    @property
-    def parametrization(self) -> Any:
-        """The model's."""
-        return self.model.parametrization
-
-    @property
-    def length(self) -> int:
-        """The model's."""
-        return self.model.length
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """The model's answer, kept."""
@@ -72,8 +56,20 @@ def read_top(run: Run, reads: Reads, before: State | None, tokens: Tensor, at: T
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for part in chunks(at, run.model.process.num_states):
         weights = to_clean(reads).law(plain, answer, before, part)[:, :size].clamp(min=0)
-        law, chosen = weights / weights.sum(-1, keepdim=True), tokens[part][:, None]
-        other_p, other = law.scatter(-1, chosen, -1.0).topk(min(k, size - 1), dim=-1)
-        found.append((law.gather(-1, chosen)[:, 0], other, other_p))
+        found.append(_likeliest(weights / weights.sum(-1, keepdim=True), tokens[part], k))
     p, other, other_p = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Top(at.clone(), p.double(), other, other_p.double())
+
+
+@torch.inference_mode()
+def next_top(logits: Tensor, new: Tensor, at: Tensor, k: int) -> Top:
+    """What an autoregressive model's logits [B, V] say of the tokens new [B], which stand at `at`, one in each row."""
+    p, other, other_p = (x.cpu() for x in _likeliest(torch.softmax(widest(logits), -1), new, k))
+    return Top(at, p.double(), other, other_p.double())
+
+
+def _likeliest(law: Tensor, chosen: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the chosen tokens [N] under their laws [N, V]: p [N], and the k likeliest others with theirs, [N, k]."""
+    p = law.gather(-1, chosen[:, None])[:, 0]
+    other_p, other = law.scatter(-1, chosen[:, None], -1.0).topk(min(k, law.shape[-1] - 1), dim=-1)
+    return p, other, other_p

@@ -12,13 +12,13 @@ import torch
 
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.cache import KVCache
-from unmask.sampling.autoregressive import write_one
+from unmask.sampling.autoregressive import draw_next
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws
 from unmask.sampling.loop import Frame
 from unmask.sampling.loop import begin as begin_run
 from unmask.sampling.rules import Prediction, Run
-from unmask.sampling.top import Top
+from unmask.sampling.top import Top, next_top
 from unmask.serve.sharing import Asking
 from unmask.serve.work import Look, Row, Sure
 
@@ -111,7 +111,7 @@ class AutoregressiveCohort:
         self.rows, self._model, self._began = list(rows), model, time.monotonic()
         self.evaluated: list[int] = []
         canvas, self._draws = _canvas(rows, model.device)
-        self._reshape = rows[0].way.reshape()
+        self._reshape, self._top = rows[0].way.reshape(), rows[0].way.top
         self._start = self._end = int(canvas.frozen[0].sum())
         bos = canvas.tokens.new_full((len(rows), 1), model.bos_id)
         self._read = torch.cat([bos, canvas.tokens], 1)
@@ -122,16 +122,23 @@ class AutoregressiveCohort:
     @torch.inference_mode()
     def move(self) -> list[Look]:
         """A token for each row."""
-        unread = self._read[:, self._seen : self._end + 1]
-        new = write_one(self._model, unread, self._cache, self._draws, self._u[:, self._end], self._reshape)
-        self._read[:, self._end + 1] = new
-        self._seen = self._end = self._end + 1
+        place, unread = self._end, self._read[:, self._seen : self._end + 1]
+        logits = self._model.next_logits(unread, self._cache)
+        new = draw_next(logits, self._draws, self._u[:, place], self._reshape)
+        self._read[:, place + 1] = new
+        self._seen = self._end = place + 1
         self.evaluated.append(len(self.rows))
         tokens = self._read[:, 1:].cpu().clone()
         length, made = tokens.shape[1], self._end - self._start
         here = torch.arange(length) < self._end
+        top = None
+        if self._top is not None:
+            top = next_top(logits, new, (torch.arange(length) == place).expand(tokens.shape), self._top)
         seconds, t = time.monotonic() - self._began, 1 - made / (length - self._start)
-        return [Look(row, here, here, made, t, made, seconds, self._end == length) for row in tokens]
+        return [
+            Look(row, here, here, made, t, made, seconds, self._end == length, sure)
+            for row, sure in zip(tokens, _by_row(top, len(tokens)), strict=True)
+        ]
 
     def answer(self, prediction: Prediction) -> None:
         """It never asks."""

@@ -13,7 +13,7 @@ from unmask.serve.refusals import Refusal, refusal
 from unmask.serve.schema import CompletionRequest, FimRequest
 from unmask.serve.service import Chosen, Service, usage
 from unmask.serve.wire import DONE, WAITING, event
-from unmask.serve.work import Look, Row, Way
+from unmask.serve.work import Look, Row
 
 BUCKET = 32  # canvases of a diffusion model are as long as a multiple of this, so that more of them share evaluations
 MASKED = "░"
@@ -63,7 +63,7 @@ class Completion:
         service.check_rows(len(prompts) * body.n, "n")
         suffix = self.chosen.encode(body.suffix or "", "suffix")
         self.places = [place(self.chosen, prompt, suffix, body.max_tokens) for prompt in prompts]
-        self.way: Way = [self.chosen.check(each.canvas) for each in self.places].pop()
+        self.rule = [self.chosen.way.check(self.chosen.model, each.canvas) for each in self.places].pop()
         self.id, self.created = f"{shape.prefix}-{uuid.uuid4().hex}", int(time.time())
         if body.stream_options is not None and not body.stream:
             raise Refusal(400, "stream_options is for streams", param="stream_options")
@@ -73,7 +73,7 @@ class Completion:
         rows = []
         for i, where in enumerate(where for where in self.places for _ in range(self.body.n)):
             watch = self._watch(job, i, where)
-            rows.append(Row(self.chosen.name, self.way, where.canvas, self.chosen.seed, i, watch, job.fail))
+            rows.append(Row(self.chosen.name, self.chosen.way, where.canvas, self.chosen.seed, i, watch, job.fail))
         job.start(rows)
 
     def _watch(self, job: Job, index: int, where: Place) -> Callable[[Look], bool]:
@@ -137,7 +137,7 @@ class Completion:
     def _around(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "id": self.id, "object": kind, "created": self.created, "model": self.chosen.name,
-            "seed": self.chosen.seed, "choices": choices,
+            "seed": self.chosen.seed, "rule": self.rule, "choices": choices,
         }  # fmt: skip
 
     def _frame(self, index: int, look: Look) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """POST /v1/infill: a template with gaps, whole or frame by frame."""
 
 import dataclasses
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,7 +15,7 @@ from unmask.serve.refusals import Refusal, refusal
 from unmask.serve.schema import InfillRequest
 from unmask.serve.service import Service, usage
 from unmask.serve.wire import DONE, WAITING, event
-from unmask.serve.work import Look, Row
+from unmask.serve.work import Look, Row, Sure
 from unmask.text.pieces import byte_table, one, pieces
 
 MARK = 64  # bytes that a gap of one token takes at most, and more than a backslash doubles
@@ -34,7 +35,8 @@ class Infill:
         self.chosen.check_size(body.template, "template", MARK)
         self.template = Template.parse(body.template)
         self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
-        self.way = self.chosen.check(self.canvas, top=body.alternatives if body.diffusing else None)
+        self.way = dataclasses.replace(self.chosen.way, top=body.alternatives if body.diffusing else None)
+        self.rule = self.way.check(self.chosen.model, self.canvas)
         self.id, self.created = f"infill-{uuid.uuid4().hex}", int(time.time())
         self.given = int(self.canvas.frozen.sum())
 
@@ -92,7 +94,7 @@ class Infill:
         ]
         return {
             "id": self.id, "object": "infill", "created": self.created, "model": self.chosen.name,
-            "seed": self.chosen.seed, "choices": choices, "usage": self.usage(),
+            "seed": self.chosen.seed, "rule": self.rule, "choices": choices, "usage": self.usage(),
             "seconds": round(max(look.seconds for look in looks), 6),
         }  # fmt: skip
 
@@ -107,15 +109,17 @@ class Infill:
                     continue
                 look = news.look
                 if frames is not None:
-                    yield event(frames.frame(look))
+                    yield frames.event(look)
                     continue
                 text = self._text(look)
                 if len(text) > len(said) or look.last:
                     yield event(self._chunk(text[len(said) :], look.last))
                 said = text
             assert look is not None
-            done = {"seed": self.chosen.seed, "usage": self.usage(), "seconds": round(look.seconds, 6)}
-            yield event({"object": "infill.done", "text": self._text(look)} | done)
+            yield event({
+                "object": "infill.done", "text": self._text(look), "seed": self.chosen.seed, "rule": self.rule,
+                "usage": self.usage(), "seconds": round(look.seconds, 6),
+            })  # fmt: skip
             yield DONE
         except Exception as error:  # the status is sent already: what is wrong is an event
             yield event(refusal(error).body())
@@ -130,33 +134,39 @@ class Infill:
 
 
 class Frames:
-    """Makes the events of one sample: an entry a position, what was committed when, and how sure the model was."""
+    """Makes the events of one sample: an entry a position, what was committed when, and how sure the model was.
+
+    An entry is written anew only where it changed: an autoregressive model has as many frames as tokens.
+    """
 
     def __init__(self, of: Infill) -> None:
-        self._table = byte_table(of.chosen.tokenizer)
-        given = of.canvas.frozen[0].tolist()
-        self._committed: list[int | None] = [0 if each else None for each in given]
-        self._given: list[bool] = given
+        self._table, self._rule = byte_table(of.chosen.tokenizer), of.rule
+        self._given: list[bool] = of.canvas.frozen[0].tolist()
+        self._committed: list[int | None] = [0 if each else None for each in self._given]
+        self._says: list[tuple[Any, ...]] = [()] * len(self._given)
+        self._entries = [""] * len(self._given)
 
-    def frame(self, look: Look) -> dict[str, Any]:
+    def event(self, look: Look) -> bytes:
         """The event of a look."""
         here, final = look.here.tolist(), look.committed.tolist()
         ids = [number if stands else None for number, stands in zip(look.tokens.tolist(), here, strict=True)]
         texts, sure = pieces(self._table, ids), {each.position: each for each in look.top}
-        tokens = []
         for i, (number, text) in enumerate(zip(ids, texts, strict=True)):
             if final[i] and self._committed[i] is None:
                 self._committed[i] = look.step
-            known = sure.get(i)
-            others = [] if known is None else [[one(self._table, other), _round(p)] for other, p in known.others]
-            tokens.append({
-                "id": number, "text": text or "", "given": self._given[i], "committed_at": self._committed[i],
-                "p": None if known is None else _round(known.p), "alternatives": others,
-            })  # fmt: skip
-        return {
-            "object": "infill.frame", "step": look.step, "t": look.t, "nfe": look.nfe, "tokens": tokens,
-            "seconds": round(look.seconds, 6),
-        }  # fmt: skip
+            says = number, text, self._committed[i], sure.get(i)
+            if says != self._says[i]:
+                self._says[i], self._entries[i] = says, self._entry(i, *says)
+        frame = {"object": "infill.frame", "step": look.step, "t": look.t, "nfe": look.nfe}
+        return event(frame | {"seconds": round(look.seconds, 6), "rule": self._rule}, tokens=self._entries)
+
+    def _entry(self, i: int, number: int | None, text: str | None, committed: int | None, sure: Sure | None) -> str:
+        """A position, as JSON."""
+        others = [] if sure is None else [[one(self._table, other), _round(p)] for other, p in sure.others]
+        return json.dumps({
+            "id": number, "text": text or "", "given": self._given[i], "committed_at": committed,
+            "p": None if sure is None else _round(sure.p), "alternatives": others,
+        }, allow_nan=False)  # fmt: skip
 
 
 def _round(p: float) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from unmask.model import AutoregressiveLM, LanguageModel
-from unmask.sampling.canvas import Canvas
 from unmask.serve.engine import Engine
 from unmask.serve.jobs import Job
 from unmask.serve.metrics import Metrics
@@ -94,12 +93,6 @@ class Chosen:
     def writes_rightwards(self) -> bool:
         """Whether the model is autoregressive."""
         return isinstance(self.model, AutoregressiveLM)
-
-    def check(self, canvas: Canvas, *, top: int | None = None) -> Way:
-        """The way, with `top`; ConfigError for what the model cannot do with the canvas."""
-        way = dataclasses.replace(self.way, top=top)
-        way.check(self.model, canvas)
-        return way
 
 
 @functools.lru_cache(maxsize=8)

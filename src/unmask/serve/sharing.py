@@ -7,13 +7,11 @@ making one twice changes nothing. Shapes: B rows of a run, L length, D rows of a
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes import Process
-from unmask.sampling.rules import Model, Prediction
+from unmask.sampling.rules import Model, Prediction, StandIn
 
 
 class Ask(Exception):
@@ -24,26 +22,12 @@ class Ask(Exception):
         self.xt, self.t = xt, t
 
 
-class Asking:
+class Asking(StandIn):
     """The model of a run that shares. `answers` are those to the questions of the move under way."""
 
     def __init__(self, model: Model) -> None:
-        self._model, self._answers, self._read = model, list[Prediction](), 0
-
-    @property
-    def process(self) -> Process:
-        """The model's."""
-        return self._model.process
-
-    @property
-    def parametrization(self) -> Any:
-        """The model's."""
-        return self._model.parametrization
-
-    @property
-    def length(self) -> int:
-        """The model's."""
-        return self._model.length
+        super().__init__(model)
+        self._answers, self._read = list[Prediction](), 0
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
         """The answer, if it is there; else raises Ask."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
+from unmask.sampling.autoregressive import RULE
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.loop import Plan, check_canvas, plan, reshaping
 from unmask.sampling.transforms import Transform
@@ -38,12 +39,11 @@ class Way:
         """What temperature and truncations make of a law. ConfigError as `denoise`."""
         return reshaping(self.temperature, self.top_p, self.top_k, self.min_p)
 
-    def check(self, model: LanguageModel, canvas: Canvas) -> None:
-        """ConfigError for what the model cannot do with the canvas in this way."""
+    def check(self, model: LanguageModel, canvas: Canvas) -> str:
+        """The name of the rule that writes the canvas; ConfigError for what the model cannot do with it in this way."""
         self.reshape()
         if not isinstance(model, AutoregressiveLM):
-            self.plan(model, canvas)
-            return
+            return self.plan(model, canvas).rules[0].name
         for name in ("steps", "rule", "tau", "gamma", "grid", "block_size"):
             if getattr(self, name) is not None:
                 raise ConfigError(f"{name} with an autoregressive model", "it takes one step a token: leave it out")
@@ -53,6 +53,7 @@ class Way:
                 "text after a gap with an autoregressive model, which writes only to the right of what is given",
                 "leave out the suffix, or ask a diffusion model",
             )
+        return RULE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

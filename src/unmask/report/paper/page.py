@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 
 from unmask.report.html import Html, join, tag
-from unmask.report.page import head, stylesheet
+from unmask.report.page import still, stylesheet
 from unmask.report.paper import sections
 from unmask.report.paper.content import PaperReport
 from unmask.report.paper.layout import Marks
@@ -44,7 +44,7 @@ def page(report: PaperReport) -> str:
         _footer(report),
         class_="paper",
     )
-    html = tag("html", head(report.title, report.provenance.get("unmask", ""), css), body, lang="en")
+    html = tag("html", still(report.title, report.provenance.get("unmask", ""), css), body, lang="en")
     return f"<!doctype html>\n{html}\n"
 
 

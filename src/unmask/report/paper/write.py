@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unmask.errors import ConfigError
-from unmask.report.page import GENERATOR
+from unmask.report.html import GENERATOR
 from unmask.report.paper import figures, layout
 from unmask.report.paper.content import KIND, PaperReport
 from unmask.report.paper.markdown import markdown

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.report import ramp
+from unmask.report.html import Html, head, tag
 from unmask.report.replay.scripts import as_data, bundle, digest, exported, fill
 from unmask.sampling.recording import Recording
 
@@ -41,7 +42,8 @@ def style() -> str:
 def shell() -> str:
     """The frame of a replay, with the places TITLE, STYLE, SCRIPT and DATA to fill. It may run its own script only."""
     policy = f"default-src 'none'; style-src {digest(style())}; script-src {digest(script())}; img-src data:"
-    return fill(HERE.joinpath("shell.html").read_text(encoding="utf-8"), {"POLICY": policy})
+    top = head("%%TITLE%%", policy, tag("style", Html("%%STYLE%%")))
+    return fill(HERE.joinpath("shell.html").read_text(encoding="utf-8"), {"HEAD": top})
 
 
 def html(recordings: Sequence[Recording], title: str) -> str:

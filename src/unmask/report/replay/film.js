@@ -48,9 +48,8 @@ export class Film {
     return k < 0 || k === Infinity ? null : 1 - this.frames[k].t;
   }
 
-  // How many tokens were written by frame k. `count` is how many there are in all where positions are not tokens.
+  // How many tokens were written by frame k.
   written(k) {
-    if (k === this.last && this.count) return this.count;
     let count = 0;
     for (let i = 0; i < this.tokens.length; i++) if (!this.tokens[i].given && this.settledAt(i) <= k) count++;
     return count;
@@ -68,12 +67,6 @@ export class Film {
     const row = this.frames.length ? this.row(this.last) : [];
     const end = row.findIndex((text, i) => text === END && !this.tokens[i].given);
     return end < 0 ? this.said ?? row.join("") : row.slice(0, end).join("");
-  }
-
-  // Only the first `length` positions are needed.
-  cut(length) {
-    this.tokens.length = this.lastChange.length = length;
-    this.kept = { frame: -1, row: new Array(length).fill(null) };
   }
 
   asJSON() {

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from unmask.report import replay
+from unmask.report.html import Html, head, tag
 from unmask.report.replay.scripts import as_data, bundle, digest, fill
 
 HERE = files("unmask.serve.page")
@@ -16,7 +17,7 @@ MODULES = ("wire", "runs", "settings", "files", "blind", "main")
 
 @cache
 def parts() -> dict[str, str]:
-    """What fills the places of index.html, the policy left out."""
+    """What fills the places of index.html, and its styles."""
     style = HERE.joinpath("page.css").read_text(encoding="utf-8")
     script = bundle(HERE, MODULES, prelude=replay.prelude())
     return {
@@ -40,4 +41,7 @@ def policy() -> str:
 @cache
 def page() -> str:
     """The whole document."""
-    return fill(HERE.joinpath("index.html").read_text(encoding="utf-8"), parts() | {"POLICY": policy()})
+    own = parts()
+    styles = tag("style", Html(own["VIEWERSTYLE"]), id="viewer-style"), tag("style", Html(own["STYLE"]))
+    top = head("unmask", policy(), *styles)
+    return fill(HERE.joinpath("index.html").read_text(encoding="utf-8"), own | {"HEAD": top})

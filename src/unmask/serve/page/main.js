@@ -174,7 +174,7 @@ async function compare(ask, signal) {
       }
       player.extend();
     };
-    films[i] = await write(model, { ...ask, alternatives: 0 }, { signal, onframe, arrival: true });
+    films[i] = await write(model, ask, { signal, onframe });
     player.set(i, films[i], {});
     player.extend();
   }
@@ -202,7 +202,7 @@ async function twoTexts(ask, signal) {
     const note = noteOn(ask, models);
     if (note) throw new Error(`${note} Give a text without gaps, so that both have the same to do.`);
     for (const model of models) {
-      pair.push({ model, film: await write(model, { ...ask, alternatives: 0 }, { signal, onframe: () => {} }) });
+      pair.push({ model, film: await write(model, ask, { signal, onframe: () => {} }) });
     }
   } catch (error) {
     $("blind-view").replaceChildren();

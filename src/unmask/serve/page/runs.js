@@ -17,39 +17,46 @@ const before = (piece) => piece.replace(/\\+$/, (slashes) => slashes + slashes);
 // What there is to fill: the text itself where it has gaps, else the text and a gap behind it.
 const withGap = (text, length) => (gapsOf(text).length ? text : before(text) + gapOf(length));
 
-// Plain text as a template has it, and back.
-const escaped = (text) => text.replace(/(\\*)\[MASK/g, "$1$1\\[MASK");
-const plain = (piece) => piece.replace(/\\+(?=\[MASK|$)/g, (slashes) => "\\".repeat(slashes.length >> 1));
-
-// ask: {text, length, steps, rule, temperature, top_p, seed, alternatives}. onframe(film): there is a new frame.
-// arrival: frames are timed by when they arrive here, not by the server's clock.
-export function write(model, ask, { signal, onframe, arrival = false }) {
-  const run = model.kind === "autoregressive" ? complete : infill;
-  return run(model, ask, { signal, onframe, arrival });
+// The same for a model that writes only to the right: what stands before the first gap, and as many tokens as all gaps have.
+function rightwards(text, length) {
+  const gaps = gapsOf(text);
+  if (!gaps.length) return withGap(text, length);
+  return text.slice(0, gaps[0].at) + gapOf(gaps.reduce((sum, { gap }) => sum + Number(/(\d+)\]$/.exec(gap)?.[1] ?? 1), 0));
 }
 
-async function infill(model, ask, { signal, onframe, arrival }) {
+// Plain text as a template has it.
+const escaped = (text) => text.replace(/(\\*)\[MASK/g, "$1$1\\[MASK");
+
+// ask: {text, length, steps, rule, temperature, top_p, seed}. onframe(film): there is a new frame.
+export async function write(model, ask, { signal, onframe }) {
   const { temperature, top_p, seed, steps, rule } = ask;
-  const facts = { model: model.id, rule: rule || undefined, steps, temperature, top_p, seed };
+  const diffusing = model.kind === "diffusion";
   const body = {
-    template: withGap(ask.text, ask.length), model: model.id, temperature, top_p, seed, stream: true, diffusing: true,
-    alternatives: ask.alternatives ?? 3,
+    template: (diffusing ? withGap : rightwards)(ask.text, ask.length), model: model.id, temperature, top_p, seed,
+    stream: true, diffusing: true, alternatives: 3,
   };
-  if (rule) body.rule = rule;
-  if (steps) body.steps = steps;
-  const began = performance.now();
+  if (diffusing && rule) body.rule = rule;
+  if (diffusing && steps) body.steps = steps;
   let film = null;
   for await (const event of events("/v1/infill", body, signal)) {
     if (event.object === "infill.frame") {
-      film ??= new Film({ facts, tokens: event.tokens.map(({ given }) => ({ given, committed_at: null, p: null, alternatives: [] })) });
-      addFrame(film, event, arrival ? (performance.now() - began) / 1000 : event.seconds);
+      film ??= begun({ model: model.id, rule: event.rule, steps: body.steps, temperature, top_p, seed }, event);
+      addFrame(film, event);
       onframe(film);
     } else if (event.object === "infill.done") film.said = event.text;
   }
   return film;
 }
 
-function addFrame(film, event, seconds) {
+// A film before its first frame. An autoregressive model's first frame has a token: what is given stands in one before it.
+function begun(facts, { step, tokens }) {
+  const film = new Film({ facts, tokens: tokens.map(({ given }) => ({ given, committed_at: null, p: null, alternatives: [] })) });
+  const changes = tokens.flatMap(({ given, text }, i) => (given ? [[i, text]] : []));
+  if (step > 0) film.add({ step: 0, t: 1, nfe: 0, seconds: 0, changes });
+  return film;
+}
+
+function addFrame(film, event) {
   const row = film.last >= 0 ? film.row(film.last) : new Array(film.tokens.length).fill(null);
   const changes = [];
   event.tokens.forEach((now, i) => {
@@ -61,38 +68,8 @@ function addFrame(film, event, seconds) {
     else if (text !== null) film.commits = false;
     if (now.p !== null && now.p !== undefined) [token.p, token.alternatives] = [now.p, now.alternatives ?? []];
   });
-  film.add({ step: event.step, t: event.t, nfe: event.nfe, seconds, changes });
+  film.add({ step: event.step, t: event.t, nfe: event.nfe, seconds: event.seconds, changes });
 }
-
-// An autoregressive model writes to the right of what stands before the first gap. A position a piece of the stream.
-async function complete(model, ask, { signal, onframe }) {
-  const gaps = gapsOf(ask.text);
-  const prompt = gaps.length ? plain(ask.text.slice(0, gaps[0].at)) : ask.text.replace(/\\+(?=\[MASK)/g, plain);
-  const length = gaps.length ? gaps.reduce((sum, { gap }) => sum + gapLength(gap), 0) : ask.length;
-  const { temperature, top_p, seed } = ask;
-  const body = { model: model.id, prompt, max_tokens: length, temperature, top_p, seed, stream: true, stream_options: { include_usage: true } };
-  const tokens = Array.from({ length: length + 1 }, (_, i) => ({ given: i === 0, committed_at: null, p: null, alternatives: [] }));
-  const film = new Film({ facts: { model: model.id, temperature, top_p, seed }, tokens });
-  film.add({ step: 0, t: 1, nfe: 0, seconds: 0, changes: [[0, prompt]] });
-  onframe(film);
-  const began = performance.now();
-  let count = 0;
-  let usage = null;
-  for await (const event of events("/v1/completions", body, signal)) {
-    usage = event.usage ?? usage;
-    const text = event.choices?.[0]?.text;
-    if (!text || count === length) continue;
-    count++;
-    film.tokens[count].committed_at = count;
-    film.add({ step: count, t: 1 - count / length, nfe: count, seconds: (performance.now() - began) / 1000, changes: [[count, text]] });
-    onframe(film);
-  }
-  film.cut(count + 1);
-  film.count = usage?.completion_tokens;
-  return film;
-}
-
-const gapLength = (gap) => Number(/(\d+)\]$/.exec(gap)?.[1] ?? 1);
 
 // The film's text with the chosen positions, and those that are still masked, as gaps, all else given. It ends where the
 // text does.
