@@ -111,8 +111,8 @@ def made_faster(
     pair: Pair, *, quantize: str | None, compile: bool, told: Callable[[str], None] = lambda words: None
 ) -> Pair:
     """The pair with both networks quantized and compiled, in place, where asked for; see `unmask.DiffusionLM`."""
-    for model in (pair.sedd, pair.ar):
-        faster(model, quantize=quantize, compile=compile, told=told)
+    faster(pair.sedd, quantize=quantize, compile=compile, told=told)
+    faster(pair.ar, quantize=quantize, compile=compile, told=told)
     return pair
 
 
