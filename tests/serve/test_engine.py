@@ -5,6 +5,7 @@ import torch
 from tests.sampling.nets import autoregressive, diffusion, in_blocks
 from tests.serve.rows import Told, alone, run
 
+from unmask.nn.decoding import Decoder
 from unmask.sampling import Canvas, denoise
 from unmask.serve.engine import ClosedError, Engine, FullError
 
@@ -146,6 +147,17 @@ def test_an_autoregressive_model_says_how_sure_it_was_and_writes_the_same():
             assert one.p == pytest.approx(float(p[drawn]))
             p[drawn] = -1
             assert one.others == tuple((int(k), pytest.approx(float(p[k]))) for k in p.topk(2).indices)
+
+
+def test_a_compiled_autoregressive_model_writes_through_native_code_while_rows_leave(monkeypatch):
+    model, native = autoregressive().to(dtype=torch.float32).compile(), []
+    through = Decoder.__call__
+    monkeypatch.setattr(Decoder, "__call__", lambda self, x, cache: native.append(len(x)) or through(self, x, cache))
+    rows = [Told(Canvas.prompt([1, 2], 10), seed=i) for i in range(3)]
+    rows[1].then = lambda look: look.step == 3
+    run(model, *rows)
+    assert native == [3, 3] + 5 * [2]  # after the prompt, a token a move
+    assert [told.looks[-1].tokens.tolist() for told in rows[::2]] == [alone(model, told) for told in rows[::2]]
 
 
 def test_the_queue_is_bounded_and_says_how_long_to_wait():

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli.generate import Device, Dtype
+from unmask.cli.generate import Compile, Device, Dtype, Quantize
 
 if TYPE_CHECKING:
+    from unmask.cli.loading import Arithmetic
     from unmask.model import LanguageModel
 
 EXAMPLES = """Examples:
@@ -41,9 +42,12 @@ def serve(
     max_body: Annotated[int, typer.Option(help="Bytes of one request at most.")] = 1 << 20,
     device: Device = None,
     dtype: Dtype = "float32",
+    quantize: Quantize = None,
+    compile: Compile = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line for every request, on stderr.")] = False,
 ) -> None:
     """Serve models over HTTP: OpenAI's completions, fill-in-the-middle, templates with gaps, a page that shows it."""
+    from unmask.cli.loading import Arithmetic
     from unmask.errors import ConfigError
 
     try:
@@ -56,12 +60,13 @@ def serve(
         host=host, port=port, api_key=api_key, votes=votes, slots=slots, queue=queue, timeout=timeout, max_n=max_n,
         max_steps=max_steps, max_length=max_length, body=max_body,
     )  # fmt: skip
-    run(_named(models or ["sedd-twin"], device, dtype), settings, access_log=access_log)
+    served = _named(models or ["sedd-twin"], device, Arithmetic(dtype, quantize, compile))
+    run(served, settings, access_log=access_log)
 
 
-def _named(models: list[str], device: str | None, dtype: str) -> "dict[str, LanguageModel]":
+def _named(models: list[str], device: str | None, arithmetic: "Arithmetic") -> "dict[str, LanguageModel]":
     """The models by the names that clients use: a folder's is its last part."""
-    from unmask.cli.loading import Arithmetic, load_model
+    from unmask.cli.loading import load_model
     from unmask.errors import ConfigError
 
     found: dict[str, LanguageModel] = {}
@@ -69,5 +74,5 @@ def _named(models: list[str], device: str | None, dtype: str) -> "dict[str, Lang
         name = Path(given).resolve().name if Path(given).exists() else given
         if name in found:
             raise ConfigError(f"two models are called {name}", "serve each once; a folder is called by its last part")
-        found[name] = load_model(given, device, Arithmetic(dtype))
+        found[name] = load_model(given, device, arithmetic)
     return found

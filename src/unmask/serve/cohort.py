@@ -12,7 +12,7 @@ import torch
 
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.cache import KVCache
-from unmask.sampling.autoregressive import draw_next
+from unmask.sampling.autoregressive import cache_for, draw_next
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws
 from unmask.sampling.loop import Frame
@@ -116,7 +116,9 @@ class AutoregressiveCohort:
         bos = canvas.tokens.new_full((len(rows), 1), model.bos_id)
         self._read = torch.cat([bos, canvas.tokens], 1)
         self._u = self._draws.uniforms("next", 0, canvas.length)
-        self._cache: KVCache = model.net.cache(len(rows), canvas.length)
+        # On CUDA the fast cache records a graph for one number of rows, and here rows leave.
+        fast, size = model.device.type == "cpu", (len(rows), canvas.length)
+        self._cache: KVCache = cache_for(model, *size) if fast else model.net.cache(*size)
         self._seen = 0
 
     @torch.inference_mode()
