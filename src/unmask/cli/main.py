@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from unmask.cli import assets, compare, convert, evaluate, generate, inspect, report, serve, train
+from unmask.cli.computing import computing, this_process_is_ours
 
 app = typer.Typer(
     name="unmask",
@@ -18,13 +19,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-app.command("sample", epilog=generate.SAMPLE_EXAMPLES)(generate.sample)
-app.command("fill", epilog=generate.FILL_EXAMPLES)(generate.fill)
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("sample", epilog=generate.SAMPLE_EXAMPLES)(computing(generate.sample))
+app.command("fill", epilog=generate.FILL_EXAMPLES)(computing(generate.fill))
+app.command("serve", epilog=serve.EXAMPLES)(computing(serve.serve))
+app.command("train", epilog=train.EXAMPLES)(computing(train.train))
 app.add_typer(evaluate.app, name="eval")
-app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
-app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("compare", epilog=compare.EXAMPLES)(computing(compare.compare))
+app.command("report", epilog=report.EXAMPLES)(computing(report.report))
 app.add_typer(assets.app, name="assets")
 app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
 app.command("info", epilog=inspect.INFO_EXAMPLES)(inspect.info)
@@ -48,8 +49,14 @@ def root(
     """Diffusion language models: sample, fill gaps, train, score."""
 
 
+def main() -> None:
+    """Entry point of a process of our own."""
+    this_process_is_ours()
+    run()
+
+
 def run() -> None:
-    """Entry point: call the verb, turn an error of ours into two lines and an exit code."""
+    """Call the verb, turn an error of ours into two lines and an exit code."""
     from unmask.errors import UnmaskError
 
     try:
@@ -68,4 +75,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -2,6 +2,7 @@
 
 import typer
 
+from unmask.cli.computing import computing
 from unmask.cli.evaluate import diversity, harness, judge, mauve, ppl, speed
 
 app = typer.Typer(
@@ -17,9 +18,9 @@ def measures() -> None:
     """Measure a model."""
 
 
-app.command("ppl", epilog=ppl.EXAMPLES)(ppl.ppl)
-app.command("judge", epilog=judge.EXAMPLES)(judge.judge)
+app.command("ppl", epilog=ppl.EXAMPLES)(computing(ppl.ppl))
+app.command("judge", epilog=judge.EXAMPLES)(computing(judge.judge))
 app.command("diversity", epilog=diversity.EXAMPLES)(diversity.diversity)
-app.command("harness", epilog=harness.EXAMPLES)(harness.harness)
-app.command("mauve", epilog=mauve.EXAMPLES)(mauve.mauve)
-app.command("speed", epilog=speed.EXAMPLES)(speed.speed)
+app.command("harness", epilog=harness.EXAMPLES)(computing(harness.harness))
+app.command("mauve", epilog=mauve.EXAMPLES)(computing(mauve.mauve))
+app.command("speed", epilog=speed.EXAMPLES)(computing(speed.speed))
