@@ -172,6 +172,7 @@ def table(found: dict[str, dict[str, dict]]) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    torch.set_flush_denormal(True)  # as the command does
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--models", nargs="+", default=["sedd-twin", "ar-twin"])
     words.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))

@@ -90,6 +90,7 @@ def _whole(case: Case) -> Work:
 
 
 def main() -> None:
+    torch.set_flush_denormal(True)  # as the command does
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("-n", type=int, default=64, help="samples of each rule, a multiple of 8")
     words.add_argument("--folder", type=Path, default=Path("runs/samplers"), help="where samples are kept")

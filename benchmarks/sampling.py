@@ -25,6 +25,7 @@ def median(work: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
+    torch.set_flush_denormal(True)  # as the command does
     sedd, ar = unmask.load("sedd-twin"), unmask.load("ar-twin")
     canvas = unmask.Canvas.blank(sedd.length)
     x, t = torch.full((1, sedd.length), sedd.process.num_states - 1), torch.full((1,), 0.5)

@@ -11,6 +11,7 @@ import sys
 import time
 
 import httpx2
+import torch
 
 import unmask
 
@@ -115,6 +116,7 @@ def rows(facts: dict[str, float]) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    torch.set_flush_denormal(True)  # as the command does
     model = unmask.load("sedd-twin")
     assert isinstance(model, unmask.DiffusionLM)
     process, url = start()
