@@ -275,11 +275,11 @@ def _size(
         if took and own > PARAMETERS_PER_TOKEN * known:
             why = f"the next, {own:,}, are more than {PARAMETERS_PER_TOKEN} for each of about {known:,} tokens"
             break
-        if took and 3 * took * own / blocks(*chosen) > left:
+        if took and 4 * took * own / blocks(*chosen) > left:
             why = "a larger one could not be tried in the time"
             break
         seconds = pace(trial)
-        left -= 3 * seconds
+        left -= 4 * seconds
         seen = STEPPING * budget / seconds * batch
         if took and seen < TOKENS_PER_PARAMETER * own:
             why = f"the next, {own:,}, would see {seen / own:.1f} tokens each in the time, not {TOKENS_PER_PARAMETER}"
