@@ -54,6 +54,8 @@ FILL_EXAMPLES = """Examples:
 
   unmask fill --in gaps.jsonl --out filled.jsonl --seed 1
 
+  cat gaps.jsonl | unmask fill --in - --seed 1
+
   unmask fill "The state of the [MASK:4] is strong." --watch --export replay.html
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,7 +38,10 @@ Length = Annotated[
 ]
 Source = Annotated[
     Path | None,
-    typer.Option("--in", help="JSONL: template, or prefix, suffix and length, a line; other fields pass through."),
+    typer.Option(
+        "--in",
+        help="JSONL: template, or prefix, suffix and length, a line; other fields pass through. - reads stdin.",
+    ),
 ]
 Filled = Annotated[
     Path | None, typer.Option("--out", help="With --in: keep the lines here; go on with it after a kill.")
@@ -188,6 +192,15 @@ def _choice(made: "Infill") -> str:
     )
 
 
+def _stdin() -> bytes:
+    """All that is piped in. ConfigError for a terminal, where nobody knows that they are waited for."""
+    from unmask.errors import ConfigError
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError("--in - with nothing piped in", "pipe templates in: unmask fill --in - < gaps.jsonl")
+    return sys.stdin.buffer.read()
+
+
 def _file(
     lm: "LanguageModel", asked: Asked, by: dict[str, Any], search: "Search", options: dict[str, Any], seed: int | None,
     number: int, as_json: bool,
@@ -197,7 +210,8 @@ def _file(
 
     assert asked.source is not None
     seed = infill_lines.fresh_seed(asked.out) if seed is None else seed
-    job = infill_lines.Job(asked.source, by["model"], number, search, seed, options, by)
+    source = infill_lines.Piped(_stdin()) if str(asked.source) == "-" else asked.source
+    job = infill_lines.Job(source, by["model"], number, search, seed, options, by)
     if asked.out is None:
         infill_lines.checked(lm, job)
         told = Told()

@@ -8,13 +8,14 @@ and a line behind them; a call that was cut off goes on behind its last whole te
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unmask.errors import ConfigError, DataError, InputError
 from unmask.evaluation.infill import Plan, Search, infills, plan
@@ -39,13 +40,27 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class Piped:
+    """A file of templates that has no path: all that came through a pipe, and what messages call it."""
+
+    content: bytes
+    name: str = "stdin"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Piped
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """What is to be done: every template of `source`, `number` times. seed: sample i of all is (seed, i)'s.
 
     model: its name, for the header; by: what else decides its numbers. options: those of `unmask.sample`.
     """
 
-    source: Path
+    source: Source
     model: str
     number: int
     search: Search
@@ -54,10 +69,10 @@ class Job:
     by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_lines(source: Path) -> Iterator[Line]:
+def read_lines(source: Source) -> Iterator[Line]:
     """The lines of a file one by one, empty ones passed over. DataError, with the line's number, for a bad one."""
     try:
-        with source.open("rb") as file:
+        with _opened(source) as file:
             for number, raw in enumerate(file, 1):
                 if raw.strip():
                     yield _line(raw, number, f"{source}, line {number}")
@@ -98,7 +113,7 @@ def write_filled(
     """
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there", "give another file, or write over it with --force")
-    if path.exists() and path.samefile(job.source):
+    if path.exists() and isinstance(job.source, Path) and path.samefile(job.source):
         raise ConfigError(f"{path} is read and written", "give another file to write to")
     total, began = checked(model, job), time.perf_counter()
     try:
@@ -133,11 +148,17 @@ def fresh_seed(path: Path | None) -> int:
     return fold("seed", time.time_ns()) if found is None else found
 
 
+def _opened(source: Source) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source.content)
+
+
 def _header(model: LanguageModel, job: Job) -> dict[str, Any]:
     """All that decides the lines, as JSON."""
     assert model.tokenizer is not None  # checked
+    with _opened(job.source) as file:
+        source = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     settings = {
-        "source": hashlib.sha256(job.source.read_bytes()).hexdigest()[:12], "model": job.model,
+        "source": source, "model": job.model,
         "weights": fingerprint(model), "number": job.number, "seed": job.seed, **dataclasses.asdict(job.search),
         "options": job.options, **job.by,
     }  # fmt: skip
