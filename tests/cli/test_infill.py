@@ -61,7 +61,7 @@ def test_a_file_of_templates(small_models, tmp_path):
     source.write_text('{"id": 1, "template": "the [MASK:1-2]"}\n{"prefix": "a", "suffix": "b", "length": 2}\n')
     shown = fill(small_models, "--in", source).lines()
     assert [line.get("id") for line in shown] == [1, None] and shown[1]["text"].startswith("a")
-    done = fill(small_models, "--in", source, "--out", out)
+    done = fill(small_models, "--in", source, "--out", out, "--batch-size", 2)
     assert done.code == 0 and done.out.startswith(f"{out}: 2 lines of 2 templates")
     assert [json.loads(line) for line in out.read_text().splitlines()] == shown
     again = fill(small_models, "--in", source, "--out", out)
@@ -139,6 +139,8 @@ BAD = {
     "a length the wrong way round": (["--prefix", "b", "--length", "9-3"], "9 to 3"),
     "out without in": (["a [MASK]", "--out", "x.jsonl"], "--out without --in"),
     "force without in": (["a [MASK]", "--force"], "--force without --in"),
+    "batch size without in": (["a [MASK]", "--batch-size", "2"], "--batch-size without --in"),
+    "a batch of none": (["--in", "x.jsonl", "--batch-size", "0"], "a batch of 0 samples"),
     "length and in": (["--in", "x.jsonl", "--length", "3"], "--length with --in"),
     "no such file": (["--in", "none.jsonl"], "none.jsonl cannot be read"),
     "write on, flexible": (["a [MASK:1-2]", "--length", "9"], "several lengths"),

@@ -15,6 +15,7 @@ from unmask.cli.infilling import (
     Filled,
     Force,
     Length,
+    LinesAtOnce,
     Prefix,
     Prior,
     Repeats,
@@ -174,6 +175,7 @@ def fill(
     length: Length = None,
     source: Source = None,
     out: Filled = None,
+    batch_size: LinesAtOnce = None,
     force: Force = False,
     prior: Prior = "flat",
     candidates: Candidates = 64,
@@ -199,7 +201,7 @@ def fill(
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
-    asked = Asked(template, prefix, suffix, length, source, out, force)
+    asked = Asked(template, prefix, suffix, length, source, out, force, batch_size)
     asked.check()
     from unmask.evaluation.infill import Search
 

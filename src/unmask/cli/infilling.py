@@ -47,6 +47,14 @@ Filled = Annotated[
     Path | None, typer.Option("--out", help="With --in: keep the lines here; go on with it after a kill.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write over an --out that is there.")]
+LinesAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="With --in: samples at a time, of lines as long as each other with fixed gaps. Default: 8.",
+        show_default=False,
+    ),
+]
 Prior = Annotated[str, typer.Option(help="Of a flexible gap's length: flat, or geometric:MEAN.")]
 Candidates = Annotated[int, typer.Option(help="Combinations of lengths that are tried at most.")]
 Repeats = Annotated[int, typer.Option(help="Times that a combination's bound is measured.")]
@@ -63,6 +71,7 @@ class Asked:
     source: Path | None
     out: Path | None
     force: bool
+    batch_size: int | None
 
     def check(self) -> None:
         """ConfigError unless there is one kind of template, with what belongs to it."""
@@ -77,6 +86,8 @@ class Asked:
             )
         if sides and self.length is None:
             raise ConfigError("--prefix or --suffix without --length", "say how long the gap is: --length 8, or 4-16")
+        if self.source is None and self.batch_size is not None:
+            raise ConfigError("--batch-size without --in", "it is for a file of templates")
         if self.source is None and (self.out is not None or self.force):
             raise ConfigError(
                 f"--{'force' if self.out is None else 'out'} without --in", "it is for a file of templates"
@@ -211,7 +222,8 @@ def _file(
     assert asked.source is not None
     seed = infill_lines.fresh_seed(asked.out) if seed is None else seed
     source = infill_lines.Piped(_stdin()) if str(asked.source) == "-" else asked.source
-    job = infill_lines.Job(source, by["model"], number, search, seed, options, by)
+    batch = {} if asked.batch_size is None else {"batch_size": asked.batch_size}
+    job = infill_lines.Job(source, by["model"], number, search, seed, options, by, **batch)
     if asked.out is None:
         infill_lines.checked(lm, job)
         told = Told()

@@ -119,8 +119,8 @@ class Infill:
     """A filled template: text is the given pieces and the gaps' texts, one after the other, as they are.
 
     tokens: of the whole, as the model saw them. candidates[chosen] is what was taken. approximate: the noise does not
-    commit, see APPROXIMATE. sample, seed: repeat it. nfe and steps: of the filling that was taken. seconds: wall time,
-    of all samples that were made together.
+    commit, see APPROXIMATE. sample, seed: repeat it. steps: of the filling that was taken. nfe: the evaluations that
+    its row was part of. seconds: wall time, of all samples that were made together.
     """
 
     text: str
@@ -226,9 +226,9 @@ def infills(
     ]
 
 
-def from_sample(model: DiffusionLM, job: Plan, made: Sample, number: int, seed: int) -> Infill:
-    """The filled template of a sample [1, L] of its only combination of lengths; sample `number` of the seed."""
-    return _infill(model, job, [made], [], "flat", 0, number, seed, made.seconds)
+def from_sample(model: DiffusionLM, job: Plan, made: Sample, number: int, seed: int, row: int = 0) -> Infill:
+    """The filled template of row `row` of a sample, of its only lengths; sample `number` of the seed."""
+    return _infill(model, job, [made], [], "flat", row, number, seed, made.seconds)
 
 
 def _penalties(tried: list[Lengths], prior: str) -> list[float]:
@@ -310,11 +310,12 @@ def _infill(
     """Sample `number`, row `row` of every filling; values: its bounds, [R] a combination."""
     choice = choose(model, job, [done.tokens[row].tolist() for done in made], values, prior)
     taken = made[choice.chosen]
+    nfe = taken.nfe if taken.row_nfe is None else int(taken.row_nfe[row])
     return Infill(
         text=choice.candidates[choice.chosen].text, given=job.template.given, gaps=choice.gaps,
         tokens=tuple(taken.tokens[row].tolist()), candidates=choice.candidates, chosen=choice.chosen,
         approximate=not model.process.commits, seed=seed, sample=number, rule=taken.rule, reads=taken.reads,
-        steps=taken.steps, nfe=taken.nfe, draws=taken.draws, seconds=seconds,
+        steps=taken.steps, nfe=nfe, draws=taken.draws, seconds=seconds,
         notices=(*job.notices, *taken.notices, *choice.notices),
     )  # fmt: skip
 
