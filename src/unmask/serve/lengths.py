@@ -22,7 +22,7 @@ from unmask.serve.work import Look, Row
 
 
 class Lengths:
-    """The combinations of lengths of one request. canvases: one for each."""
+    """The combinations of lengths of one request. canvases: one for each. notices: what is to be said of them all."""
 
     def __init__(self, service: Service, chosen: Chosen, body: InfillRequest, template: Template) -> None:
         """Refusal or ConfigError for what cannot be done."""
@@ -72,12 +72,12 @@ class Lengths:
         count, found = len(self.canvases), []
         for i in range(self.n):
             choice = self._choice(ends[i * count : (i + 1) * count])
-            self.notices += [each for each in choice.notices if each not in self.notices]
             taken = choice.candidates[choice.chosen]
             found.append({
                 "index": i, "text": taken.text, "gaps": [gap.text for gap in choice.gaps], "finish_reason": "length",
                 "lengths": list(taken.lengths), "chosen": choice.chosen,
                 "candidates": [dataclasses.asdict(each) for each in choice.candidates],
+                "notices": list(choice.notices),
             })  # fmt: skip
         return found
 
