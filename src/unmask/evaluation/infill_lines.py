@@ -183,7 +183,7 @@ def _header(model: LanguageModel, job: Job) -> dict[str, Any]:
     """All that decides the lines, as JSON."""
     assert model.tokenizer is not None  # checked
     with _opened(job.source) as file:
-        source = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        source = hashlib.sha256(file.read()).hexdigest()[:12]
     settings = {
         "source": source, "model": job.model,
         "weights": fingerprint(model), "number": job.number, "seed": job.seed, **dataclasses.asdict(job.search),
