@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import itertools
 import threading
 
@@ -158,6 +159,31 @@ def test_work_behind_a_row_leaves_moves_to_the_others():
     assert len(done) == 3 and all(step == 1 for step, _ in done)
     assert all(later > before or before == len(other.looks) for before, later in itertools.pairwise(moves))
     assert engine.lanes["m"].finished == 4
+
+
+def test_rows_with_work_behind_them_move_length_by_length_and_let_others_pass():
+    model, order = double(), []
+    tries = [Told(Canvas.blank(3 + i // 2), seed=i, rule="random-order", steps=3) for i in range(6)]
+    other = Told(Canvas.blank(12), seed=9, rule="random-order", steps=4)
+
+    def noting(place, look):
+        order.append((place, look.step))
+        return False
+
+    for place, told in enumerate((*tries, other)):
+        told.then = functools.partial(noting, place)
+    for told in tries:
+        told.row.behind = lambda look: None
+    engine = Engine({"m": model}, slots=4, queue=8)
+    for told in (*tries, other):
+        engine.submit([told.row])
+    engine.start()
+    assert [told.wait() for told in (*tries, other)] == [alone(model, told) for told in (*tries, other)]
+    engine.close(60)
+    assert order[:3] == [(0, 0), (1, 0), (6, 0)]  # two of one length, and what came last
+    first, last = ([order.index((i, step)) for i in range(6)] for step in (0, 3))
+    assert max(last[:2]) < min(first[2:]) and max(last[2:4]) < min(first[4:])
+    assert order.index((6, 4)) < min(last[2:])
 
 
 def test_work_behind_rows_that_nobody_waits_for_is_not_done():

@@ -5,7 +5,8 @@ that a row never waits for a longer one. Rows of one kind that join together are
 the evaluations of its network. Of several models, the one that has had the least time moves next.
 
 A finished row may bring work of its own, such as the measurement of its text. It is done a piece at a time between
-moves, and while there are rows to move it gets no more time than they do.
+moves, and while there are rows to move it gets no more time than they do. Of such rows only those of one length move at
+once, in half of the slots: the others wait for each other, and let pass what came later.
 """
 
 import math
@@ -68,6 +69,19 @@ class Lane:
     def rows(self) -> int:
         """All of them."""
         return self.active + len(self.waiting) + len(self.behind)
+
+    def take(self) -> Row | None:
+        """The first row that waits and may join now, out of the queue; None where there is none."""
+        if self.active >= self.slots:
+            return None
+        rows = [*self.joining, *(row for cohort in self.cohorts for row in cohort.rows)]
+        lengths = [row.canvas.length for row in rows if row.behind is not None]
+        full = 2 * len(lengths) >= self.slots and bool(lengths)
+        for place, row in enumerate(self.waiting):
+            if row.behind is None or not (full or any(length != row.canvas.length for length in lengths)):
+                del self.waiting[place]
+                return row
+        return None
 
     def move(self) -> None:
         """Take in those that join, move every row once, tell them, and let those leave that are finished."""
@@ -260,8 +274,8 @@ class Engine:
                 ready, pause = self._ready()
                 if ready:
                     lane = min(ready, key=lambda lane: lane.used)
-                    while lane.waiting and lane.active < lane.slots:
-                        lane.joining.append(lane.waiting.popleft())
+                    while (row := lane.take()) is not None:
+                        lane.joining.append(row)
                         lane.active += 1
                     return lane
                 if pause is None and self._closing:

@@ -1,8 +1,8 @@
 """Gaps of several lengths in a request: every combination that is tried is a row, and the bound of its text decides.
 
-The rows share evaluations like all others. The bound of each is measured behind it, in the worker, between the moves of
-other rows; a request that is given up stops before the next one. What comes out is what `unmask.infill` makes of the
-same seed: the plan, the measurement and the choice are its own.
+The rows are moved length by length beside all others. The bound of each is measured behind it, in the worker, between
+the moves; a request that is given up stops before the next one. What comes out is what `unmask.infill` makes of the same
+seed: the plan, the measurement and the choice are its own.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ class Lengths:
         self.notices = list(self.plan.notices)
 
     def rows(self, job: Job) -> list[Row]:
-        """All combinations of the first sample, then those of the next one."""
-        count, name, way, seed = len(self.canvases), self.chosen.name, self.chosen.way, self.chosen.seed
+        """All samples of the first combination, then those of the next one."""
+        name, way, seed = self.chosen.name, self.chosen.way, self.chosen.seed
         return [
-            Row(name, way, canvas, seed, i, self._watch, job.fail, self._behind(job, i, i * count + place))
-            for i in range(self.n)
+            Row(name, way, canvas, seed, i, self._watch, job.fail, self._behind(job, i, place * self.n + i))
             for place, canvas in enumerate(self.canvases)
+            for i in range(self.n)
         ]
 
     @staticmethod
@@ -69,9 +69,9 @@ class Lengths:
 
     def choices(self, ends: Sequence[News]) -> list[dict[str, Any]]:
         """What was chosen for each sample, with what spoke for it."""
-        count, found = len(self.canvases), []
+        found = []
         for i in range(self.n):
-            choice = self._choice(ends[i * count : (i + 1) * count])
+            choice = self._choice(ends[i :: self.n])
             taken = choice.candidates[choice.chosen]
             found.append({
                 "index": i, "text": taken.text, "gaps": [gap.text for gap in choice.gaps], "finish_reason": "length",
