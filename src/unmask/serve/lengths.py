@@ -1,8 +1,8 @@
 """Gaps of several lengths in a request: every combination that is tried is a row, and the bound of its text decides.
 
 The rows are moved length by length beside all others. The bound of each is measured behind it, in the worker, between
-the moves; a request that is given up stops before the next one. What comes out is what `unmask.infill` makes of the same
-seed: the plan, the measurement and the choice are its own.
+the moves; a request that is given up stops before the next one. What comes out is what `unmask.infill` makes of the
+same seed: the plan, the measurement and the choice are its own.
 """
 
 import dataclasses
