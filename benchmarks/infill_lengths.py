@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import unmask
-from unmask.evaluation.infill import Search, _bounds, infill, length_prior
+from unmask.evaluation.infill import Search, bounds, infill, length_prior
 from unmask.random import fold, permutation
 from unmask.sampling.template import Gap, Template
 from unmask.text.corpora import corpus
@@ -54,7 +54,7 @@ def one(model, text: str, place: int, given: argparse.Namespace, search: Search)
     n = 1 + place % given.most
     left, right, ids = cut(text, n, model.tokenizer, given.seed)
     found = infill(model, Template((left, right), (Gap(1, given.most),)), search=search, seed=fold(given.seed, place))
-    true = float(_bounds(model, torch.tensor([ids]), search, found.seed, 0).mean())
+    true = float(bounds(model, torch.tensor([ids]), search, found.seed, 0).mean())
     row = {"n": n, "chosen": found.lengths[0], "true_bound": true, "tied": sum(c.tied for c in found.candidates)}
     row["bounds"] = [round(each.bound, 4) for each in found.candidates]
     for prior in PRIORS:

@@ -22,10 +22,16 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def call(*arguments: object) -> Done:
-    """`unmask ARGUMENTS`: exit code, stdout, stderr."""
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def call(*arguments: object, stdin: bytes | None = b"") -> Done:
+    """`unmask ARGUMENTS` with `stdin` piped in, None for a terminal: exit code, stdout, stderr."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with mock.patch.object(sys, "argv", ["unmask", *map(str, arguments)]):
+    piped = _Terminal(io.BytesIO()) if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
+    with mock.patch.object(sys, "argv", ["unmask", *map(str, arguments)]), mock.patch.object(sys, "stdin", piped):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 run()

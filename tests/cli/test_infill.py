@@ -13,8 +13,8 @@ from .call import call
 QUICK = ("--steps", 3, "--seed", 1, "--repeats", 2)
 
 
-def fill(small_models, *arguments, kind="sedd"):
-    return call("fill", *arguments, "--model", small_models / kind, *QUICK)
+def fill(small_models, *arguments, kind="sedd", **piped):
+    return call("fill", *arguments, "--model", small_models / kind, *QUICK, **piped)
 
 
 def test_a_flexible_gap_says_what_was_chosen_and_why(small_models):
@@ -61,13 +61,50 @@ def test_a_file_of_templates(small_models, tmp_path):
     source.write_text('{"id": 1, "template": "the [MASK:1-2]"}\n{"prefix": "a", "suffix": "b", "length": 2}\n')
     shown = fill(small_models, "--in", source).lines()
     assert [line.get("id") for line in shown] == [1, None] and shown[1]["text"].startswith("a")
-    done = fill(small_models, "--in", source, "--out", out)
+    done = fill(small_models, "--in", source, "--out", out, "--batch-size", 2)
     assert done.code == 0 and done.out.startswith(f"{out}: 2 lines of 2 templates")
     assert [json.loads(line) for line in out.read_text().splitlines()] == shown
     again = fill(small_models, "--in", source, "--out", out)
     assert again.code == 2 and "--force" in again.err
     facts = fill(small_models, "--in", source, "--out", out, "--force", "--json").lines()[0]
     assert facts["templates"] == 2 and facts["seed"] == 1
+
+
+PIPED = b'{"id": 1, "template": "the [MASK:1-2]"}\n\n{"prefix": "a", "suffix": "\xc3\xa9", "length": 2}'
+
+
+def test_templates_from_stdin_are_those_of_a_file(small_models, tmp_path):
+    source, out = tmp_path / "gaps.jsonl", tmp_path / "filled.jsonl"
+    source.write_bytes(PIPED)
+    shown = fill(small_models, "--in", source).lines()
+    assert fill(small_models, "--in", "-", stdin=PIPED).lines() == shown and len(shown) == 2
+    done = fill(small_models, "--in", "-", "--out", out, stdin=PIPED)
+    assert done.out.startswith(f"{out}: 2 lines of 2 templates")
+    assert [json.loads(line) for line in out.read_text().splitlines()] == shown
+    again = fill(small_models, "--in", "-", "--out", out, stdin=PIPED)
+    assert again.code == 2 and "--force" in again.err
+
+
+@pytest.mark.parametrize(
+    ("piped", "words"),
+    [
+        (b"", "stdin holds no line"),
+        (b" \n\n", "stdin holds no line"),
+        (b'{"template": "[MASK]"}\n{', "stdin, line 2 is not JSON"),
+        (b'{"template": "\xff[MASK]"}', "stdin, line 1 is not UTF-8, at byte 15"),
+        (b'{"template": "a"}', "stdin, line 1: the text has no gap"),
+        (b'{"template": "[MASK:40]"}', "stdin, line 1: the text and its gaps make 40 tokens"),
+    ],
+)
+def test_bad_lines_from_stdin_are_named_before_anything_is_written(small_models, tmp_path, piped, words):
+    done = fill(small_models, "--in", "-", "--out", tmp_path / "out.jsonl", stdin=piped)
+    assert done.code == 2 and done.out == "" and words in done.err and "Traceback" not in done.err, done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_is_not_waited_for(small_models):
+    done = fill(small_models, "--in", "-", stdin=None)
+    assert done.code == 2 and "nothing piped in" in done.err
 
 
 def test_a_seed_is_found_again_in_what_was_cut_off(small_models, tmp_path):
@@ -102,6 +139,8 @@ BAD = {
     "a length the wrong way round": (["--prefix", "b", "--length", "9-3"], "9 to 3"),
     "out without in": (["a [MASK]", "--out", "x.jsonl"], "--out without --in"),
     "force without in": (["a [MASK]", "--force"], "--force without --in"),
+    "batch size without in": (["a [MASK]", "--batch-size", "2"], "--batch-size without --in"),
+    "a batch of none": (["--in", "x.jsonl", "--batch-size", "0"], "a batch of 0 samples"),
     "length and in": (["--in", "x.jsonl", "--length", "3"], "--length with --in"),
     "no such file": (["--in", "none.jsonl"], "none.jsonl cannot be read"),
     "write on, flexible": (["a [MASK:1-2]", "--length", "9"], "several lengths"),

@@ -1,14 +1,17 @@
 """Templates by the file: in and out, cut off and gone on with, and bad lines by their numbers."""
 
+import itertools
 import json
 import os
 
 import pytest
+import torch
 
 import unmask
 from unmask.errors import ConfigError, DataError
 from unmask.evaluation import infill_lines
 from unmask.evaluation.infill import Search, infills
+from unmask.evaluation.infill_batches import fill_together
 from unmask.evaluation.infill_lines import Job, checked, earlier_seed, filled, fresh_seed, read_lines, write_filled
 from unmask.sampling.template import Template
 
@@ -23,6 +26,11 @@ GOOD = [
 @pytest.fixture(scope="module")
 def model(small_models):
     return unmask.load(str(small_models / "sedd"))
+
+
+@pytest.fixture(scope="module")
+def double(small_models):
+    return unmask.load(str(small_models / "sedd")).to(dtype=torch.float64)
 
 
 def source(folder, lines, name="gaps.jsonl"):
@@ -63,7 +71,7 @@ def test_lines_come_back_with_their_fields_text_and_how(tmp_path, model):
 
 
 def test_a_run_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, model, monkeypatch):
-    job, whole, out = a_job(source(tmp_path, GOOD)), tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    job, whole, out = a_job(source(tmp_path, GOOD), batch_size=1), tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     write_filled(whole, model, job)
     calls = []
 
@@ -103,6 +111,62 @@ def test_a_file_that_is_there_is_kept(tmp_path, model):
         write_filled(path, model, a_job(path), overwrite=True)
     with pytest.raises(ConfigError, match="cannot be written"):
         write_filled(path / "below.jsonl", model, a_job(path))
+
+
+TEXTS = ["the [MASK:2] of", "a [MASK:3]", "[MASK] the [MASK] of", "the [MASK:1-2] of", "of [MASK:2] the", "[MASK:3] a"]
+ALIKE = [{"id": i, "template": TEXTS[i % len(TEXTS)]} for i in range(20)]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 4}, {"steps": 5, "rule": "euler"}, {"rule": "first-hitting"}, {"steps": 2, "rule": "margin"}],
+    ids=str,
+)
+def test_a_line_is_the_same_whatever_is_filled_with_it(tmp_path, double, monkeypatch, number, options):
+    """Every field, its tokens among them, in float64; lines of several lengths stay alone, all in their order."""
+    path, sizes = source(tmp_path, ALIKE), []
+    alone = [*filled(double, a_job(path, number=number, options=options, batch_size=1))]
+
+    def counting(model, batch, *others):
+        sizes.append([place for place, _ in batch])
+        return fill_together(model, batch, *others)
+
+    monkeypatch.setattr(infill_lines, "fill_together", counting)
+    job = a_job(path, number=number, options=options, batch_size=6)
+    assert [*filled(double, job)] == alone and [*filled(double, job, 7)] == alone[7:]
+    assert max(map(len, sizes)) == 6 // number and all(len(some) > 1 for some in sizes)
+    assert not any(place % len(TEXTS) == 3 for some in sizes for place in some)
+    assert any(b - a > 1 for some in sizes for a, b in itertools.pairwise(some))
+
+
+@pytest.mark.parametrize(
+    "options", [{"rule": "threshold"}, {"rule": "entropy-bounded"}, {"draws": "float32-race", "steps": 3}], ids=str
+)
+def test_what_a_batch_would_change_goes_line_by_line(tmp_path, double, monkeypatch, options):
+    path = source(tmp_path, ALIKE[:3])
+    alone = [*filled(double, a_job(path, options=options, batch_size=1))]
+    monkeypatch.setattr(infill_lines, "fill_together", lambda *_: pytest.fail("together"))
+    assert [*filled(double, a_job(path, options=options))] == alone
+
+
+def test_a_run_of_batches_that_was_cut_off_ends_the_same(tmp_path, double, monkeypatch):
+    job, whole, out = a_job(source(tmp_path, ALIKE), batch_size=4), tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    write_filled(whole, double, job)
+
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_filled(out, double, job, progress=stop)
+    made = write_filled(out, double, a_job(job.source, batch_size=7))
+    assert made["resumed"] == 5 and out.read_bytes() == whole.read_bytes()
+
+
+def test_a_batch_of_none():
+    with pytest.raises(ConfigError, match="a batch of 0 samples"):
+        a_job(None, batch_size=0)
 
 
 BAD = {

@@ -136,6 +136,11 @@ def test_uniforms_are_functions_of_their_key() -> None:
     u = uniforms(whole)
     assert u.shape == (5, 7) and u.dtype == torch.float64 and len(u.unique()) == 35
     assert torch.equal(u[2:4], uniforms(part))
+    assert torch.equal(
+        u[[3, 0, 4]], uniforms(keyed(3, CPU, seed=9, generator=None, mode="exact", first_sample=[3, 0, 4]))
+    )
+    with pytest.raises(ConfigError, match="2 numbers of samples for 3 rows"):
+        keyed(3, CPU, seed=9, generator=None, mode="exact", first_sample=[3, 0])
     assert torch.equal(u[:, :4], whole.uniforms("token", 3, 4))
     others = [
         whole.uniforms("token", 4, 7),

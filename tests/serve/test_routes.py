@@ -221,7 +221,7 @@ def test_only_json_is_read_so_that_a_foreign_page_cannot_post(client):
     [
         ({"template": "no gap"}, "no gap"),
         ({"template": "[MASK:0]"}, "a gap of no tokens"),
-        ({"template": "[MASK:2-4]"}, "a gap of several lengths"),
+        ({"template": "[MASK:4-2]"}, "a gap of 4 to 2 tokens"),
         ({"template": "[MASK:-3]"}, "a gap that cannot be read"),
         ({"template": "[MASK]" * 1000}, "a text of 6000 bytes"),
         ({"template": "[MASK:33]"}, "the model's context is 32"),

@@ -15,6 +15,7 @@ from unmask.cli.infilling import (
     Filled,
     Force,
     Length,
+    LinesAtOnce,
     Prefix,
     Prior,
     Repeats,
@@ -53,6 +54,8 @@ FILL_EXAMPLES = """Examples:
   unmask fill --prefix "Fellow citizens of" --suffix ", I thank you." --length 2-5
 
   unmask fill --in gaps.jsonl --out filled.jsonl --seed 1
+
+  cat gaps.jsonl | unmask fill --in - --seed 1
 
   unmask fill "The state of the [MASK:4] is strong." --watch --export replay.html
 """
@@ -172,6 +175,7 @@ def fill(
     length: Length = None,
     source: Source = None,
     out: Filled = None,
+    batch_size: LinesAtOnce = None,
     force: Force = False,
     prior: Prior = "flat",
     candidates: Candidates = 64,
@@ -197,7 +201,7 @@ def fill(
     as_json: Json = False,
 ) -> None:
     """Fill the gaps of a template, anywhere in it; the given text stays as it is, byte for byte."""
-    asked = Asked(template, prefix, suffix, length, source, out, force)
+    asked = Asked(template, prefix, suffix, length, source, out, force, batch_size)
     asked.check()
     from unmask.evaluation.infill import Search
 

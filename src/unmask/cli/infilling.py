@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,12 +38,23 @@ Length = Annotated[
 ]
 Source = Annotated[
     Path | None,
-    typer.Option("--in", help="JSONL: template, or prefix, suffix and length, a line; other fields pass through."),
+    typer.Option(
+        "--in",
+        help="JSONL: template, or prefix, suffix and length, a line; other fields pass through. - reads stdin.",
+    ),
 ]
 Filled = Annotated[
     Path | None, typer.Option("--out", help="With --in: keep the lines here; go on with it after a kill.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write over an --out that is there.")]
+LinesAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="With --in: samples at a time, of lines as long as each other with fixed gaps. Default: 8.",
+        show_default=False,
+    ),
+]
 Prior = Annotated[str, typer.Option(help="Of a flexible gap's length: flat, or geometric:MEAN.")]
 Candidates = Annotated[int, typer.Option(help="Combinations of lengths that are tried at most.")]
 Repeats = Annotated[int, typer.Option(help="Times that a combination's bound is measured.")]
@@ -59,6 +71,7 @@ class Asked:
     source: Path | None
     out: Path | None
     force: bool
+    batch_size: int | None
 
     def check(self) -> None:
         """ConfigError unless there is one kind of template, with what belongs to it."""
@@ -73,6 +86,8 @@ class Asked:
             )
         if sides and self.length is None:
             raise ConfigError("--prefix or --suffix without --length", "say how long the gap is: --length 8, or 4-16")
+        if self.source is None and self.batch_size is not None:
+            raise ConfigError("--batch-size without --in", "it is for a file of templates")
         if self.source is None and (self.out is not None or self.force):
             raise ConfigError(
                 f"--{'force' if self.out is None else 'out'} without --in", "it is for a file of templates"
@@ -188,6 +203,15 @@ def _choice(made: "Infill") -> str:
     )
 
 
+def _stdin() -> bytes:
+    """All that is piped in. ConfigError for a terminal, where nobody knows that they are waited for."""
+    from unmask.errors import ConfigError
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError("--in - with nothing piped in", "pipe templates in: unmask fill --in - < gaps.jsonl")
+    return sys.stdin.buffer.read()
+
+
 def _file(
     lm: "LanguageModel", asked: Asked, by: dict[str, Any], search: "Search", options: dict[str, Any], seed: int | None,
     number: int, as_json: bool,
@@ -197,7 +221,9 @@ def _file(
 
     assert asked.source is not None
     seed = infill_lines.fresh_seed(asked.out) if seed is None else seed
-    job = infill_lines.Job(asked.source, by["model"], number, search, seed, options, by)
+    source = infill_lines.Piped(_stdin()) if str(asked.source) == "-" else asked.source
+    batch = {} if asked.batch_size is None else {"batch_size": asked.batch_size}
+    job = infill_lines.Job(source, by["model"], number, search, seed, options, by, **batch)
     if asked.out is None:
         infill_lines.checked(lm, job)
         told = Told()

@@ -119,8 +119,8 @@ class Infill:
     """A filled template: text is the given pieces and the gaps' texts, one after the other, as they are.
 
     tokens: of the whole, as the model saw them. candidates[chosen] is what was taken. approximate: the noise does not
-    commit, see APPROXIMATE. sample, seed: repeat it. nfe and steps: of the filling that was taken. seconds: wall time,
-    of all samples that were made together.
+    commit, see APPROXIMATE. sample, seed: repeat it. steps: of the filling that was taken. nfe: the evaluations that
+    its row was part of. seconds: wall time, of all samples that were made together.
     """
 
     text: str
@@ -160,8 +160,11 @@ class Plan:
     notices: tuple[str, ...]
 
 
-def plan(model: LanguageModel, template: Template | str, search: Search = Search()) -> Plan:
-    """The plan for a template; raises ConfigError (DataError for what is not text) for all that cannot be filled."""
+def plan(model: LanguageModel, template: Template | str, search: Search = Search(), context: int | None = None) -> Plan:
+    """The plan for a template; raises ConfigError (DataError for what is not text) for all that cannot be filled.
+
+    context: tokens of the longest text; default: the model's.
+    """
     if isinstance(model, AutoregressiveLM):
         raise ConfigError(
             "an autoregressive model writes from left to right, it does not fill gaps",
@@ -171,7 +174,8 @@ def plan(model: LanguageModel, template: Template | str, search: Search = Search
         raise ConfigError("the model has no tokenizer, so its tokens are not text", "use unmask.sample on a Canvas")
     found = Template.parse(template) if isinstance(template, str) else template
     given = found.ids(model.tokenizer)
-    tried, notices = lengths(found.gaps, sum(map(len, given)), model.length, search.candidates)
+    longest = model.length if context is None else context
+    tried, notices = lengths(found.gaps, sum(map(len, given)), longest, search.candidates)
     return Plan(found, given, tried, notices)
 
 
@@ -212,20 +216,19 @@ def infills(
         canvas, told = Canvas.laid(job.given, each, batch=number), None if several else progress
         made.append(sample(model, canvas, seed=seed, first_sample=first_sample, progress=told, **options))
         if several:
-            values.append(_bounds(model, made[-1].tokens, search, seed, first_sample))
+            values.append(bounds(model, made[-1].tokens, search, seed, first_sample))
         if several and progress is not None:
             progress(done + 1, len(job.lengths))
-    prior = _penalties(job.lengths, search.prior)
     seconds = time.perf_counter() - begun
     return [
-        _infill(model, job, made, [v[i] for v in values], prior, i, first_sample + i, seed, seconds)
+        _infill(model, job, made, [v[i] for v in values], search.prior, i, first_sample + i, seed, seconds)
         for i in range(number)
     ]
 
 
-def from_sample(model: DiffusionLM, job: Plan, made: Sample, number: int, seed: int) -> Infill:
-    """The filled template of a sample [1, L] of its only combination of lengths; sample `number` of the seed."""
-    return _infill(model, job, [made], [], [0.0], 0, number, seed, made.seconds)
+def from_sample(model: DiffusionLM, job: Plan, made: Sample, number: int, seed: int, row: int = 0) -> Infill:
+    """The filled template of row `row` of a sample, of its only lengths; sample `number` of the seed."""
+    return _infill(model, job, [made], [], "flat", row, number, seed, made.seconds)
 
 
 def _penalties(tried: list[Lengths], prior: str) -> list[float]:
@@ -235,8 +238,8 @@ def _penalties(tried: list[Lengths], prior: str) -> list[float]:
     return [max(found) - each for each in found]
 
 
-def _bounds(model: DiffusionLM, tokens: Tensor, search: Search, seed: int, first: int) -> Tensor:
-    """The bound of texts [n, L], measured `repeats` times: [n, R], nats per token.
+def bounds(model: DiffusionLM, tokens: Tensor, search: Search, seed: int, first: int) -> Tensor:
+    """The bound of texts [n, L], samples `first` and on, measured `repeats` times: [n, R], nats per token.
 
     A sample has the same numbers whatever the batch: what is drawn is keyed by the seed, the sample and the repeat.
     """
@@ -264,36 +267,56 @@ def decide(values: Tensor, tokens: list[int]) -> tuple[int, Tensor, Tensor]:
     return min(tied, key=lambda i: (tokens[i], float(behind[i]), i)), behind, error
 
 
-def _infill(
-    model: DiffusionLM, job: Plan, made: list[Sample], values: list[Tensor], prior: list[float], row: int, number: int,
-    seed: int, seconds: float,
-) -> Infill:  # fmt: skip
-    """Sample `number`, row `row` of every filling; values: its bounds, [R] a combination."""
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """candidates[chosen] was taken; what is in its gaps. notices: what the text does not show."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    gaps: tuple[Filled, ...]
+    notices: tuple[str, ...]
+
+
+def choose(model: DiffusionLM, job: Plan, texts: list[list[int]], values: list[Tensor], prior: str) -> Choice:
+    """The choice among the filled texts, the ids of one for each combination of the plan.
+
+    values: what `bounds` says of each, [R]; empty where there is one only. prior: of the lengths, by name.
+    """
     candidates, gaps = [], []
-    for each, done in zip(job.lengths, made, strict=True):
-        ids = done.tokens[row].tolist()
+    for each, ids in zip(job.lengths, texts, strict=True):
         gaps.append(_gaps(model, job, each, ids))
         candidates.append(Candidate(each, len(ids), job.template.filled([gap.text for gap in gaps[-1]])))
     chosen = 0
     if values:
-        sizes = [each.tokens for each in candidates]
+        sizes, prices = [each.tokens for each in candidates], _penalties(job.lengths, prior)
         bound = torch.stack(values)  # [C, R]
-        scores = bound + (torch.tensor(prior).double() / torch.tensor(sizes))[:, None]
+        scores = bound + (torch.tensor(prices).double() / torch.tensor(sizes))[:, None]
         chosen, behind, apart = decide(scores, sizes)
         candidates = [
             dataclasses.replace(
                 each, bound=float(bound[i].mean()), stderr=float(bound[i].std() / math.sqrt(bound.shape[1])),
-                prior=prior[i], score=float(scores[i].mean()), behind=float(behind[i]), behind_stderr=float(apart[i]),
+                prior=prices[i], score=float(scores[i].mean()), behind=float(behind[i]), behind_stderr=float(apart[i]),
             )
             for i, each in enumerate(candidates)
         ]  # fmt: skip
-    taken, approximate = made[chosen], not model.process.commits
-    notices = (*job.notices, *taken.notices, *_said(gaps[chosen]), *([APPROXIMATE] if approximate else []))
+    notices = (*_said(gaps[chosen]), *([] if model.process.commits else [APPROXIMATE]))
+    return Choice(tuple(candidates), chosen, tuple(gaps[chosen]), notices)
+
+
+def _infill(
+    model: DiffusionLM, job: Plan, made: list[Sample], values: list[Tensor], prior: str, row: int, number: int,
+    seed: int, seconds: float,
+) -> Infill:  # fmt: skip
+    """Sample `number`, row `row` of every filling; values: its bounds, [R] a combination."""
+    choice = choose(model, job, [done.tokens[row].tolist() for done in made], values, prior)
+    taken = made[choice.chosen]
+    nfe = taken.nfe if taken.row_nfe is None else int(taken.row_nfe[row])
     return Infill(
-        text=candidates[chosen].text, given=job.template.given, gaps=tuple(gaps[chosen]),
-        tokens=tuple(taken.tokens[row].tolist()), candidates=tuple(candidates), chosen=chosen, approximate=approximate,
-        seed=seed, sample=number, rule=taken.rule, reads=taken.reads, steps=taken.steps, nfe=taken.nfe,
-        draws=taken.draws, seconds=seconds, notices=notices,
+        text=choice.candidates[choice.chosen].text, given=job.template.given, gaps=choice.gaps,
+        tokens=tuple(taken.tokens[row].tolist()), candidates=choice.candidates, chosen=choice.chosen,
+        approximate=not model.process.commits, seed=seed, sample=number, rule=taken.rule, reads=taken.reads,
+        steps=taken.steps, nfe=nfe, draws=taken.draws, seconds=seconds,
+        notices=(*job.notices, *taken.notices, *choice.notices),
     )  # fmt: skip
 
 

@@ -8,19 +8,21 @@ and a line behind them; a call that was cut off goes on behind its last whole te
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unmask.errors import ConfigError, DataError, InputError
-from unmask.evaluation.infill import Plan, Search, infills, plan
+from unmask.evaluation.infill import Infill, Plan, Search, infills, plan
+from unmask.evaluation.infill_batches import Alike, batches, fill_together
 from unmask.evaluation.rows import Progress
 from unmask.evaluation.samples import append, fingerprint, part_file, part_of
-from unmask.model import AutoregressiveLM, LanguageModel
+from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.random import fold
 from unmask.sampling.template import Template
 
@@ -39,25 +41,46 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class Piped:
+    """A file of templates that has no path: all that came through a pipe, and what messages call it."""
+
+    content: bytes
+    name: str = "stdin"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Piped
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """What is to be done: every template of `source`, `number` times. seed: sample i of all is (seed, i)'s.
 
-    model: its name, for the header; by: what else decides its numbers. options: those of `unmask.sample`.
+    model: its name, for the header; by: what else decides its numbers. options: those of `unmask.sample`. batch_size:
+    samples that are made at a time where lines go together (`infill_batches`); those of one line always are.
+    ConfigError below 1.
     """
 
-    source: Path
+    source: Source
     model: str
     number: int
     search: Search
     seed: int
     options: dict[str, Any]
     by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"a batch of {self.batch_size} samples", "at least 1")
 
 
-def read_lines(source: Path) -> Iterator[Line]:
+def read_lines(source: Source) -> Iterator[Line]:
     """The lines of a file one by one, empty ones passed over. DataError, with the line's number, for a bad one."""
     try:
-        with source.open("rb") as file:
+        with _opened(source) as file:
             for number, raw in enumerate(file, 1):
                 if raw.strip():
                     yield _line(raw, number, f"{source}, line {number}")
@@ -78,14 +101,33 @@ def checked(model: LanguageModel, job: Job) -> int:
 
 def filled(model: LanguageModel, job: Job, first: int = 0) -> Iterator[list[dict[str, Any]]]:
     """The lines of each template from number `first` (from 0) on, filled: `number` objects each."""
-    for place, line in enumerate(read_lines(job.source)):
-        if place < first:
-            continue
-        made = infills(
-            model, _plan(model, job, line), job.number, search=job.search, seed=job.seed,
-            first_sample=place * job.number, **job.options,
-        )  # fmt: skip
-        yield [line.fields | {"text": each.text, "infill": _facts(each.as_json())} for each in made]
+    if isinstance(model, AutoregressiveLM):
+        checked(model, job)  # says why not
+        return
+    lines: dict[int, Line] = {}
+
+    def plans() -> Iterator[tuple[int, Plan]]:
+        for place, line in enumerate(read_lines(job.source)):
+            if place >= first:
+                lines[place] = line
+                yield place, _plan(model, job, line)
+
+    for window in batches(plans(), Alike(model, job.options), max(1, job.batch_size // job.number)):
+        made: dict[int, list[Infill]] = {}
+        for batch in window:
+            made.update(zip([place for place, _ in batch], _made(model, job, batch), strict=True))
+        for place in sorted(made):
+            fields = lines.pop(place).fields
+            yield [fields | {"text": each.text, "infill": _facts(each.as_json())} for each in made[place]]
+
+
+def _made(model: DiffusionLM, job: Job, batch: list[tuple[int, Plan]]) -> list[list[Infill]]:
+    """What the plans of a batch come to."""
+    if len(batch) > 1:
+        return fill_together(model, batch, job.number, job.seed, job.options)
+    [(place, each)] = batch
+    first = place * job.number
+    return [infills(model, each, job.number, search=job.search, seed=job.seed, first_sample=first, **job.options)]
 
 
 def write_filled(
@@ -98,7 +140,7 @@ def write_filled(
     """
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there", "give another file, or write over it with --force")
-    if path.exists() and path.samefile(job.source):
+    if path.exists() and isinstance(job.source, Path) and path.samefile(job.source):
         raise ConfigError(f"{path} is read and written", "give another file to write to")
     total, began = checked(model, job), time.perf_counter()
     try:
@@ -133,11 +175,17 @@ def fresh_seed(path: Path | None) -> int:
     return fold("seed", time.time_ns()) if found is None else found
 
 
+def _opened(source: Source) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source.content)
+
+
 def _header(model: LanguageModel, job: Job) -> dict[str, Any]:
     """All that decides the lines, as JSON."""
     assert model.tokenizer is not None  # checked
+    with _opened(job.source) as file:
+        source = hashlib.sha256(file.read()).hexdigest()[:12]
     settings = {
-        "source": hashlib.sha256(job.source.read_bytes()).hexdigest()[:12], "model": job.model,
+        "source": source, "model": job.model,
         "weights": fingerprint(model), "number": job.number, "seed": job.seed, **dataclasses.asdict(job.search),
         "options": job.options, **job.by,
     }  # fmt: skip

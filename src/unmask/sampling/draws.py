@@ -6,6 +6,7 @@ Shapes: B samples, L positions, N rows, K choices.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -167,13 +168,16 @@ def keyed(
     seed: int | None,
     generator: torch.Generator | None,
     mode: str,
-    first_sample: int = 0,
+    first_sample: int | Sequence[int] = 0,
 ) -> Draws:
-    """The draws of samples first_sample to first_sample + batch.
+    """The draws of samples first_sample to first_sample + batch, or of those numbers, one a row.
 
     Without seed and generator a fresh seed comes from torch's global generator; `Draws.seed` says which.
-    ConfigError for both of them, or an unknown mode.
+    ConfigError for both of them, an unknown mode, or as many numbers as there are no rows.
     """
+    numbers = range(first_sample, first_sample + batch) if isinstance(first_sample, int) else first_sample
+    if len(numbers) != batch:
+        raise ConfigError(f"{len(numbers)} numbers of samples for {batch} rows", "give one a row, or the first")
     if seed is None and generator is None:
         seed = int(torch.randint(2**62, ()))
-    return Draws(torch.arange(first_sample, first_sample + batch, device=device), seed, generator, mode)
+    return Draws(torch.tensor(list(numbers), device=device), seed, generator, mode)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
@@ -78,7 +78,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     generator: torch.Generator | None
     draws: str
-    first_sample: int
+    first_sample: int | Sequence[int]
 
 
 def default_rule(model: Model) -> str:
@@ -222,7 +222,7 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     seed: int | None = None,
     generator: torch.Generator | None = None,
     draws: str = EXACT,
-    first_sample: int = 0,
+    first_sample: int | Sequence[int] = 0,
     top: int | None = None,
 ) -> "Denoising | Blocks":
     """Fill the canvas step by step: the prior, then a frame after every step; the last one is clean data.
@@ -233,9 +233,10 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     model with blocks, default its own; it writes block by block, `steps` shared among them. temperature (0 is
     greedy), top_p, top_k and min_p reshape the law of a new token; when it comes stays the same. seed: row i is
     sample first_sample + i, and its draws depend on (seed, sample, position, step) alone, not on the batch; without
-    a seed one is drawn. generator: uniforms from there instead. draws: "exact", or "float32-race", the published
-    arithmetic, for comparisons. top: frames say how probable the network found the tokens that became final, and
-    that many others (`Frame.top`); it costs the head at these positions once more, None costs nothing.
+    a seed one is drawn. first_sample may be the numbers of all rows, too. generator: uniforms from there instead.
+    draws: "exact", or "float32-race", the published arithmetic, for comparisons. top: frames say how probable the
+    network found the tokens that became final, and that many others (`Frame.top`); it costs the head at these
+    positions once more, None costs nothing.
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
     frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
     """

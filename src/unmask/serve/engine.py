@@ -3,6 +3,10 @@
 Rows wait in the order in which they came. At every move those that fit join, and those that are finished leave, so
 that a row never waits for a longer one. Rows of one kind that join together are a cohort; all cohorts of a model share
 the evaluations of its network. Of several models, the one that has had the least time moves next.
+
+A finished row may bring work of its own, such as the measurement of its text. It is done a piece at a time between
+moves, and while there are rows to move it gets no more time than they do. Of such rows only those of one length move at
+once, in half of the slots: the others wait for each other, and let pass what came later.
 """
 
 import math
@@ -33,27 +37,79 @@ class ClosedError(UnmaskError):
 
 
 class Lane:
-    """The rows of one model. All but `waiting` and `active` belong to the worker's thread."""
+    """The rows of one model. All but `waiting` and `active` belong to the worker's thread.
+
+    behind: finished rows whose work is not done yet; they take no slot.
+    """
 
     def __init__(self, model: LanguageModel, slots: int) -> None:
         self.model, self.slots = model, slots
         self.waiting: deque[Row] = deque()
         self.joining: list[Row] = []
         self.cohorts: list[Cohort] = []
+        self.behind: deque[tuple[Row, Look]] = deque()
         self.active = 0  # rows that wait no more
         self.used = 0.0  # seconds of the worker
         self.evaluations = self.rows_evaluated = self.finished = 0
         self.pace = 1.0  # seconds of the worker a finished row, lately
         self._spent = 0.0  # since a row was last finished
+        self._owed = 0.0  # seconds that moves may take before the next piece of work behind them
+
+    @property
+    def moving(self) -> bool:
+        """Whether there is a row to move, or work behind one."""
+        return bool(self.active or self.behind)
 
     @property
     def busy(self) -> bool:
         """Whether there is a row to move, or one that waits."""
-        return bool(self.active or self.waiting)
+        return bool(self.moving or self.waiting)
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.active + len(self.waiting) + len(self.behind)
+
+    def take(self) -> Row | None:
+        """The first row that waits and may join now, out of the queue; None where there is none."""
+        if self.active >= self.slots:
+            return None
+        rows = [*self.joining, *(row for cohort in self.cohorts for row in cohort.rows)]
+        lengths = [row.canvas.length for row in rows if row.behind is not None]
+        full = 2 * len(lengths) >= self.slots and bool(lengths)
+        for place, row in enumerate(self.waiting):
+            if row.behind is None or not (full or any(length != row.canvas.length for length in lengths)):
+                del self.waiting[place]
+                return row
+        return None
 
     def move(self) -> None:
         """Take in those that join, move every row once, tell them, and let those leave that are finished."""
         began = time.monotonic()
+        self._move()
+        took = time.monotonic() - began
+        self._owed -= took
+        self._count_time(took)
+
+    def work_behind(self) -> None:
+        """A piece of the work behind finished rows, if it is its turn."""
+        self.behind = deque((row, look) for row, look in self.behind if not row.cancelled)
+        if not self.behind or (self.cohorts and self._owed > 0):
+            return
+        began, (row, look) = time.monotonic(), self.behind.popleft()
+        assert row.behind is not None
+        try:
+            row.behind(look)
+        except Exception as error:
+            row.fail(error)
+        self._owed = time.monotonic() - began
+        self._count_time(self._owed)
+
+    def _count_time(self, took: float) -> None:
+        self.used += took
+        self._spent += took
+
+    def _move(self) -> None:
         joining, self.joining = self.joining, []
         kinds: dict[object, list[Row]] = {}
         for row in joining:
@@ -73,9 +129,6 @@ class Lane:
             cohort.evaluated.clear()
             self._tell(cohort, moved[id(cohort)])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
-        took = time.monotonic() - began
-        self.used += took
-        self._spent += took
 
     def _moved(self) -> dict[int, list[Look] | Exception]:
         """What came of a move of each cohort, by its id."""
@@ -121,6 +174,8 @@ class Lane:
         for row, look in zip(cohort.rows, came, strict=True):
             try:
                 finished = row.watch(look) or look.last
+                if finished and row.behind is not None:
+                    self.behind.append((row, look))
             except Exception as error:
                 row.fail(error)
                 finished = True
@@ -173,8 +228,8 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise ClosedError("the server is about to stop", "try another one, or later")
-            waiting = len(lane.waiting)
-            if lane.active + waiting + len(rows) > self._room:
+            if lane.rows + len(rows) > self._room:
+                waiting = len(lane.waiting) + len(lane.behind)
                 raise FullError(max(1, min(LONGEST_WAIT, math.ceil(lane.pace * (waiting + len(rows))))))
             if not lane.busy:  # idle time is no claim on the worker
                 lane.used = max(lane.used, min((o.used for o in self.lanes.values() if o.busy), default=0.0))
@@ -210,6 +265,7 @@ class Engine:
                 lane.cohorts = []
             with self._changed:
                 lane.active = sum(len(cohort.rows) for cohort in lane.cohorts)
+            lane.work_behind()
 
     def _next(self) -> Lane | None:
         """The lane that moves next, with those that join it; waits for one. None once there is no more work to come."""
@@ -218,8 +274,8 @@ class Engine:
                 ready, pause = self._ready()
                 if ready:
                     lane = min(ready, key=lambda lane: lane.used)
-                    while lane.waiting and lane.active < lane.slots:
-                        lane.joining.append(lane.waiting.popleft())
+                    while (row := lane.take()) is not None:
+                        lane.joining.append(row)
                         lane.active += 1
                     return lane
                 if pause is None and self._closing:
@@ -229,9 +285,9 @@ class Engine:
     def _ready(self) -> tuple[list[Lane], float | None]:
         """Lanes with something to move, and how long the next one will gather rows yet."""
         now, pauses = time.monotonic(), list[float]()
-        ready = [lane for lane in self.lanes.values() if lane.active]
+        ready = [lane for lane in self.lanes.values() if lane.moving]
         for lane in self.lanes.values():
-            if not lane.active and lane.waiting:
+            if not lane.moving and lane.waiting:
                 left = lane.waiting[0].arrived + self._gather - now
                 if left <= 0 or len(lane.waiting) >= lane.slots:
                     ready.append(lane)

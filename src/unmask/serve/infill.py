@@ -1,4 +1,4 @@
-"""POST /v1/infill: a template with gaps, whole or frame by frame."""
+"""POST /v1/infill: a template with gaps, whole or frame by frame. `lengths` is for gaps of several lengths."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.template import Template
 from unmask.serve.jobs import Job, News
+from unmask.serve.lengths import Lengths
 from unmask.serve.reading import UNKNOWN
 from unmask.serve.refusals import Refusal, refusal
 from unmask.serve.schema import InfillRequest
@@ -34,14 +35,22 @@ class Infill:
             raise Refusal(400, "alternatives are named in frames: they need diffusing", param="alternatives")
         self.chosen.check_size(body.template, "template", MARK)
         self.template = Template.parse(body.template)
-        self.canvas = Canvas.parse(body.template, self.chosen.tokenizer, length=self.chosen.length)
+        self.lengths = None if self.template.fixed else Lengths(service, self.chosen, body, self.template)
+        canvases = self.lengths.canvases if self.lengths is not None else [self._canvas()]
         self.way = dataclasses.replace(self.chosen.way, top=body.alternatives if body.diffusing else None)
-        self.rule = self.way.check(self.chosen.model, self.canvas)
+        self.rule = [self.way.check(self.chosen.model, each) for each in canvases].pop()
+        self.canvas = canvases[0]
         self.id, self.created = f"infill-{uuid.uuid4().hex}", int(time.time())
         self.given = int(self.canvas.frozen.sum())
 
+    def _canvas(self) -> Canvas:
+        return Canvas.parse(self.body.template, self.chosen.tokenizer, length=self.chosen.length)
+
     def start(self, job: Job) -> None:
         """Hand the rows to the engine."""
+        if self.lengths is not None:
+            job.start(self.lengths.rows(job))
+            return
         name, seed = self.chosen.name, self.chosen.seed
         rows = [Row(name, self.way, self.canvas, seed, i, self._watch(job, i), job.fail) for i in range(self.body.n)]
         job.start(rows)
@@ -56,9 +65,9 @@ class Infill:
 
         return watch
 
-    def usage(self) -> dict[str, Any]:
-        """Tokens of the whole request, counted once."""
-        written = self.body.n * (self.canvas.length - self.given)
+    def usage(self, written: int | None = None) -> dict[str, Any]:
+        """Tokens of the whole request, counted once. written: in all gaps that are returned, where lengths differ."""
+        written = self.body.n * (self.canvas.length - self.given) if written is None else written
         self.service.metrics.wrote(self.chosen.name, self.given, written)
         return usage(self.given, written)
 
@@ -87,15 +96,22 @@ class Infill:
 
     def answer(self, ends: Sequence[News]) -> dict[str, Any]:
         """The whole answer."""
+        if self.lengths is not None:
+            choices, seconds = self.lengths.choices(ends), self.lengths.seconds(ends)
+            counted = self.usage(sum(sum(each["lengths"]) for each in choices))
+            return self._answer(choices, counted, seconds) | {"notices": self.lengths.notices}
         looks = [news.look for news in ends if news.look is not None]
         choices = [
             {"index": i, "text": self._text(look), "gaps": self._gaps(look), "finish_reason": "length"}
             for i, look in enumerate(looks)
         ]
+        return self._answer(choices, self.usage(), max(look.seconds for look in looks))
+
+    def _answer(self, choices: list[dict[str, Any]], counted: dict[str, Any], seconds: float) -> dict[str, Any]:
         return {
             "id": self.id, "object": "infill", "created": self.created, "model": self.chosen.name,
-            "seed": self.chosen.seed, "rule": self.rule, "choices": choices, "usage": self.usage(),
-            "seconds": round(max(look.seconds for look in looks), 6),
+            "seed": self.chosen.seed, "rule": self.rule, "choices": choices, "usage": counted,
+            "seconds": round(seconds, 6),
         }  # fmt: skip
 
     async def stream(self, job: Job) -> AsyncIterator[bytes]:

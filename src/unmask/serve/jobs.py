@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
+from torch import Tensor
 
 from unmask.errors import InputError
 from unmask.serve.engine import Engine
@@ -21,11 +22,16 @@ HEARTBEAT = 15.0  # seconds of silence in a stream
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class News:
-    """Of row `index`: how it stands, its text as far as it is final, or both. reading.reason or look.last ends it."""
+    """Of row `index`: how it stands, its text as far as it is final, or both. reading.reason or look.last ends it.
+
+    measured: what its bound was found to be, nats per token, [R], in so many seconds.
+    """
 
     index: int
     look: Look | None = None
     reading: Reading | None = None
+    measured: Tensor | None = None
+    seconds: float = 0.0
 
     @property
     def last(self) -> bool:

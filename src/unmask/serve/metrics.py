@@ -42,7 +42,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What the engine counts, by model."""
         counted = {
-            "unmask_evaluations": ("Evaluations of the network.", "evaluations"),
+            "unmask_evaluations": ("Evaluations of the network that moved samples.", "evaluations"),
             "unmask_evaluated_rows": ("Rows in these evaluations: their quotient is the mean batch.", "rows_evaluated"),
             "unmask_finished_rows": ("Samples finished.", "finished"),
             "unmask_worker_seconds": ("Seconds of the worker.", "used"),
@@ -52,10 +52,13 @@ class Metrics:
             for model, lane in self._engine.lanes.items():
                 family.add_metric([model], getattr(lane, field))
             yield family
-        rows = GaugeMetricFamily("unmask_rows", "Samples that are moved, and that wait.", labels=["model", "state"])
+        rows = GaugeMetricFamily(
+            "unmask_rows", "Samples that are moved, wait, or are measured.", labels=["model", "state"]
+        )
         for model, lane in self._engine.lanes.items():
             rows.add_metric([model, "active"], lane.active)
             rows.add_metric([model, "waiting"], len(lane.waiting))
+            rows.add_metric([model, "measured"], len(lane.behind))
         yield rows
 
     def text(self) -> bytes:

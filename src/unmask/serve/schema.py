@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-MOST_STOPS = 4
+MOST_STOPS, MOST_REPEATS = 4, 32
 _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {  # field: values that ask for nothing, and why others are refused
     "logprobs": ((), "a token's probability here depends on all the text around it and is no likelihood of a sequence;"
         " /v1/infill with diffusing and alternatives shows it as tokens settle, `unmask eval ppl` scores texts"),
@@ -122,7 +122,19 @@ class FimRequest(Sampling):
 class InfillRequest(Sampling):
     """A template with gaps."""
 
-    template: Text = Field(description="Text with gaps: [MASK] is one token, [MASK:12] is twelve.")
+    template: Text = Field(
+        description="Text with gaps: [MASK] is one token, [MASK:12] is twelve, [MASK:4-16] as many as fit best."
+    )
+    prior: Name | None = Field(None, description="Of lengths to choose from: flat, the default, or geometric:MEAN.")
+    candidates: int | None = Field(
+        None,
+        ge=1,
+        lt=2**31,
+        description="Combinations of lengths that are tried at most; n of each are samples of this request.",
+    )
+    repeats: int | None = Field(
+        None, ge=2, le=MOST_REPEATS, description="Times that the bound of each combination is measured."
+    )
     alternatives: int = Field(0, ge=0, le=5, description="With diffusing: other tokens named at each commitment.")
 
 

@@ -88,7 +88,8 @@ class Row:
     """One sequence to write: canvas [1, L], in a way, with the draws of (seed, sample).
 
     watch is told each look, in the worker's thread, and says whether it has seen enough; fail is told why there will be
-    no more looks. cancelled: nobody waits for it any more.
+    no more looks. behind: work that the finished row brings the worker, done between moves with its last look.
+    cancelled: nobody waits for it any more.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Row:
     sample: int
     watch: Callable[[Look], bool]
     fail: Callable[[Exception], None]
+    behind: Callable[[Look], None] | None = None
     cancelled: bool = False
     arrived: float = 0.0
 
