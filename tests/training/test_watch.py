@@ -39,6 +39,13 @@ def test_the_lowest_bound_is_best_and_only_a_rise_beyond_noise_is_worse():
     assert watched(best, clearly, lower) == Watch(lower, 0)
 
 
+def test_a_bound_that_falls_again_is_not_getting_worse():
+    best, above, lower, higher = (look(i, *(n + x for x in (0.0, 1.0, 2.0))) for i, n in enumerate((1, 1.6, 1.5, 1.7)))
+    assert [watched(best, *rest).worse for rest in ([above], [above, lower], [above, lower, higher])] == [1, 0, 1]
+    again = Watch.from_json(watched(best, above).as_json())
+    assert again.last == above and again.seen(lower).worse == 0
+
+
 def test_a_difference_has_the_standard_error_of_its_rows():
     gap, noise = look(2, 2.0, 3.0, 7.0).above(look(1, 1.0, 2.5, 4.0))
     gaps = torch.tensor([1.0, 0.5, 3.0])

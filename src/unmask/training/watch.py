@@ -47,17 +47,23 @@ class Look:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """The best look so far, and how many in a row since then were worse by more than noise."""
+    """The best look so far, and how many in a row since then were worse by more than noise and did not fall.
+
+    The best of many looks is their luckiest, and while a model stands still all others lie above it; one that forgets
+    what it knew gets worse from look to look. last: the look seen last.
+    """
 
     best: Look | None = None
     worse: int = 0
+    last: Look | None = dataclasses.field(default=None, compare=False)
 
     def seen(self, look: Look) -> "Watch":
         """The watch after one more look. The lowest bound is best; one within noise of it is not worse."""
         if self.best is None or len(self.best.rows) != len(look.rows) or look.nats < self.best.nats:
-            return Watch(look, 0)
+            return Watch(look, 0, look)
         gap, noise = look.above(self.best)
-        return Watch(self.best, self.worse + 1 if gap > BEYOND * noise else 0)
+        falls = self.last is not None and look.nats < self.last.nats
+        return Watch(self.best, self.worse + 1 if gap > BEYOND * noise and not falls else 0, look)
 
     def verdict(self, look: Look) -> str:
         """Of the look seen last, for people."""
@@ -76,5 +82,8 @@ class Watch:
         """The watch that `as_json` described; a new one for None."""
         if not values or not values.get("best"):
             return cls()
-        best = values["best"]
-        return cls(Look(**(best | {"rows": tuple(best["rows"])})), int(values["worse"]))
+        best, last = (
+            Look(**(each | {"rows": tuple(each["rows"])})) if each else None
+            for each in (values["best"], values.get("last"))
+        )
+        return cls(best, int(values["worse"]), last)
