@@ -225,7 +225,7 @@ LOCAL = "http://127.0.0.1:8000"
 
 def test_the_guides_commands_and_its_python(tmp_path):
     serve, *asked = [block.strip() for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.S)]
-    assert serve.startswith("unmask serve ") and len(asked) == 6
+    assert serve.startswith("unmask serve ") and len(asked) == 7
     words = serve.removeprefix("unmask serve ").replace("votes.jsonl", str(tmp_path / "votes.jsonl"))
     with serving(*words.split()) as (url, _):
         for block in asked:
