@@ -167,7 +167,7 @@ def test_sixty_four_clients_and_no_error_but_429(small_models):
         counts = asyncio.run(load(url))
         assert set(counts) == {200, 429} and counts[200] > 64, counts
         rows = re.findall(r"^unmask_rows\{.*\} (.*)$", httpx2.get(f"{url}/metrics").text, re.M)
-        assert rows == ["0.0"] * 4
+        assert rows == ["0.0"] * 6  # running, waiting, measured, of two models
         process.terminate()
         assert process.wait(60) == 0
 
