@@ -17,6 +17,12 @@ from unmask.text.corpora import corpus
 from unmask.text.tokenizers import Tokenizer, train_bpe
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Random weights are the same in every run of a test, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def small_tokenizer() -> Tokenizer:
     """320 tokens learned from the vendored excerpt."""
