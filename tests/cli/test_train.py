@@ -63,6 +63,7 @@ def test_other_files_and_fields(tmp_path: Path):
         assert done.code == 0, done.err
         scored = call("eval", "ppl", "--model", out, "--rows", 2, "--times", 2, "--json").lines()[0]
         assert scored["nats_per_token"] > 0 and scored["protocol"]["documents"] < 10
+        assert scored["data"] == str(tmp_path / name)  # its own held-out part
 
 
 def test_a_model_is_trained_further(tmp_path: Path, small_models: Path):

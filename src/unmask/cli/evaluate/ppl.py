@@ -19,12 +19,13 @@ EXAMPLES = """Examples:
 def ppl(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name.")] = "sedd-twin",
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="A zero-shot set (lambada, wikitext2, ptb, wikitext103, 1bw; lambada-openai, boolq, wikipedia), "
-            "a corpus by name (its held-out part), a file or a folder (all of it)."
+            "a corpus by name (its held-out part), a file or a folder (all of it). Default: the held-out part of what "
+            "the model was trained on."
         ),
-    ] = "excerpt",
+    ] = None,
     rows: Annotated[
         int, typer.Option(help="At most this many rows of the model's context, spread evenly; 0 for all.", min=0)
     ] = 64,
@@ -52,7 +53,7 @@ def ppl(
     from unmask.text.zeroshot import ZERO_SHOT
 
     lm = load(model)
-    if data in ZERO_SHOT:
+    if data is not None and data in ZERO_SHOT:
         x, scored, info = zero_shot_rows(lm, data, packing, rows * lm.length or None, stride=stride, say=say)
     else:
         x, scored, info = scoring_rows(lm, data, rows or None, packing=packing, stride=stride, say=say)
@@ -64,7 +65,7 @@ def ppl(
     if target_stderr is not None and bound.mc_stderr > target_stderr:
         say(f"Monte Carlo error {bound.mc_stderr:.2g} after {bound.times_per_row} evaluations a row: above target")
     if as_json:
-        print(json.dumps({"model": model, "data": data, "protocol": info} | _values(bound)))
+        print(json.dumps({"model": model, "data": data or info["corpus"], "protocol": info} | _values(bound)))
         return
     for line in _lines(bound, info):
         print(line)
