@@ -21,6 +21,19 @@ def count(page: Page, kind: str) -> int:
     return page.locator(f"#write-view .token.{kind}").count()
 
 
+def says_how_sure(card, written, given):
+    """Over a written token the card has its moment, three others and itself, the likeliest first; over a given one it
+    says that."""
+    written.locator(".body").hover()
+    expect(card).to_be_visible()
+    expect(card).to_contain_text(re.compile(r"final after step \d+, t = 0\.\d\d"))
+    rows = [percent(text) for text in card.locator("li .p").all_text_contents()]
+    assert len(rows) == 4 and rows == sorted(rows, reverse=True) and 0 < sum(rows) <= 100.5
+    assert card.locator("li.own").count() == 1
+    given.hover()
+    expect(card).to_contain_text("given")
+
+
 def test_a_text_with_gaps_is_written_and_can_be_scrubbed(visit):
     opened = visit()
     page = write(opened)
@@ -88,14 +101,7 @@ def test_a_token_tells_its_probability_and_alternatives(visit):
     page = write(visit())
     card, token = page.locator("#write-view .card"), page.locator("#write-view .token.final")
     expect(card).to_be_hidden()
-    token.nth(3).locator(".body").hover()
-    expect(card).to_be_visible()
-    expect(card).to_contain_text(re.compile(r"final after step \d+, t = 0\.\d\d"))
-    rows = [percent(text) for text in card.locator("li .p").all_text_contents()]
-    assert len(rows) == 4 and rows == sorted(rows, reverse=True) and 0 < sum(rows) <= 100.5
-    assert card.locator("li.own").count() == 1
-    page.locator("#write-view .token.given").first.hover()
-    expect(card).to_contain_text("given")
+    says_how_sure(card, token.nth(3), page.locator("#write-view .token.given").first)
     page.mouse.move(5, 5)
     expect(card).to_be_hidden()
     token.nth(3).focus()  # by keyboard too, and named for those who do not see it
@@ -234,13 +240,7 @@ def test_both_sides_of_a_comparison_tell_probabilities_and_alternatives(visit):
     for i in range(2):
         panel = page.locator("#compare-view .panel").nth(i)
         card = panel.locator(".card")
-        panel.locator(".token.final .body").nth(4).hover()
-        expect(card).to_contain_text(re.compile(r"final after step \d+, t = 0\.\d\d"))
-        rows = [percent(text) for text in card.locator("li .p").all_text_contents()]
-        assert len(rows) == 4 and rows == sorted(rows, reverse=True) and 0 < sum(rows) <= 100.5
-        assert card.locator("li.own").count() == 1
-        panel.locator(".token.given").first.hover()
-        expect(card).to_contain_text("given")
+        says_how_sure(card, panel.locator(".token.final").nth(4), panel.locator(".token.given").first)
 
 
 def test_a_blind_test_hides_the_names_until_there_is_a_vote(visit, votes):

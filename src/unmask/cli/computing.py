@@ -1,10 +1,10 @@
 """Verbs that run networks, in a process that is theirs.
 
 Sharp attention makes weights below 1e-38, which float32 holds as denormal numbers. A processor takes a hundred cycles
-or more for each: training on two cores fell to 40 % of its speed within seconds (LOG.md). In a process of our own they
-count as zero. The mode belongs to a thread, and the threads of PyTorch's pool take it from the one that makes them, so
-that it is set before anything is computed. From Python it is the caller's choice: `torch.set_flush_denormal(True)`,
-first thing.
+or more for each: training on two cores fell to a third of its speed within seconds (LOG.md). In a process of our own
+they count as zero. The mode belongs to a thread, and the threads of PyTorch's pool take it from the one that makes
+them, so that it is set before anything is computed. From Python it is the caller's choice:
+`torch.set_flush_denormal(True)`, first thing.
 """
 
 import functools

@@ -20,7 +20,7 @@ def measures() -> None:
 
 app.command("ppl", epilog=ppl.EXAMPLES)(computing(ppl.ppl))
 app.command("judge", epilog=judge.EXAMPLES)(computing(judge.judge))
-app.command("diversity", epilog=diversity.EXAMPLES)(diversity.diversity)
+app.command("diversity", epilog=diversity.EXAMPLES)(computing(diversity.diversity))
 app.command("harness", epilog=harness.EXAMPLES)(computing(harness.harness))
 app.command("mauve", epilog=mauve.EXAMPLES)(computing(mauve.mauve))
 app.command("speed", epilog=speed.EXAMPLES)(computing(speed.speed))

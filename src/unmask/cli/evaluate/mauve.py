@@ -25,6 +25,11 @@ EXAMPLES = """Examples:
 """
 
 
+Scratchpad = Annotated[
+    int | None, typer.Option(help="Tokens that scratchpad writes.", min=1, show_default="the context")
+]
+
+
 def mauve(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or an embedded name.")] = "sedd-twin",
     prompts: Annotated[
@@ -47,7 +52,7 @@ def mauve(
     prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt.", min=1)] = 50,
     new_tokens: Annotated[int, typer.Option(help="Tokens that follow it.", min=1)] = 50,
     max_tokens: Annotated[int, typer.Option(help="The judge's tokens of a text that MAUVE sees.", min=1)] = 100,
-    length: Annotated[int | None, typer.Option(help="Tokens that scratchpad writes (the context).", min=1)] = None,
+    length: Scratchpad = None,
     seed: sampled.Seed = 0,
     batch: sampled.Batch = 16,
     out: Annotated[
@@ -83,8 +88,8 @@ def mauve(
     if as_json:
         facts = {"model": model, "way": chosen.name, "unlike": given.unlike, "per_seed": found.mauve.per_seed}
         print(json.dumps(facts | options | {"rows": [row.as_json() for row in rows]}))
-    else:
-        _show(rows, f"{model}, {chosen.words}; {found.protocol}")
+        return
+    _show(rows, f"{model}, {chosen.words}; {found.protocol}")
 
 
 def _show(rows: "Sequence[Row]", protocol: str) -> None:
