@@ -110,10 +110,9 @@ TINY = Scale(
     absent={"PTB": NOT_OFFLINE, "WikiText103": NOT_OFFLINE, "1BW": NOT_OFFLINE},
     set_tokens=200_000, times=8, packing="sedd", harness_limit=100, reference_limit=25, mc=16, tasks=TASKS,
     sampling=Sampling(
-        steps=STEPS, raced={16: 32, 64: 32, 1024: 8}, many=128, few=32, many_until=100,
-        batch=8, dtype="float32",
+        steps=STEPS, raced={16: 32, 64: 32, 1024: 8}, many=128, few=24, many_until=64, batch=8, dtype="float32",
     ),
-    conditional=Conditional("", 400, 50, 50, steps=64, features=100, seeds=5, batch=10),
+    conditional=Conditional("", 256, 50, 50, steps=64, features=100, seeds=5, batch=8),
     speed=Speed(
         sizes=("small", "medium", "xl"), whole=(16, 32, 64), extrapolated=(100, 256, 512, 1024), batches=(1, 4, 16, 64),
         throughput_steps=(16, 32, 64), repeats=3,
