@@ -18,7 +18,7 @@ from unmask.recipes.train import build_model
 from unmask.sampling import Canvas
 from unmask.serve import lengths
 from unmask.serve.app import build
-from unmask.serve.engine import Engine, FullError
+from unmask.serve.engine import Engine, FullError, Lane
 from unmask.serve.settings import Settings
 
 
@@ -184,6 +184,22 @@ def test_rows_with_work_behind_them_move_length_by_length_and_let_others_pass():
     first, last = ([order.index((i, step)) for i in range(6)] for step in (0, 3))
     assert max(last[:2]) < min(first[2:]) and max(last[2:4]) < min(first[4:])
     assert order.index((6, 4)) < min(last[2:])
+
+
+def test_a_length_that_waits_is_not_overtaken_by_its_own_sort():
+    """A steady flow of one length would keep another from ever moving."""
+    lane = Lane(double(), slots=8)
+    rows = [Told(Canvas.blank(length), seed=i).row for i, length in enumerate((3, 4, 3, 3, 5))]
+    for row in rows[:4]:
+        row.behind = lambda look: None
+    lane.waiting.extend(rows)
+    taken = []
+    while (row := lane.take()) is not None:
+        lane.joining.append(row)
+        taken.append(row.seed)
+    assert taken == [0, 4] and [row.seed for row in lane.waiting] == [1, 2, 3]
+    lane.joining = [rows[4]]  # the first one has left
+    assert lane.take() is rows[1]
 
 
 def test_work_behind_rows_that_nobody_waits_for_is_not_done():

@@ -210,6 +210,29 @@ def test_a_text_without_a_gap_is_written_on(visit):
     expect(page.get_by_role("alert")).to_contain_text("ar-twin writes only to the right")
 
 
+def test_gaps_of_several_lengths_are_tried_and_the_chosen_ones_are_written(visit):
+    opened = visit()
+    pieces = "Fellow citizens, the state of the {} and we shall {}."
+    page = write(opened, pieces.format("[MASK:1-3][MASK:1]", "[MASK:3]"))
+    tries, written = opened.posted("v1/infill")
+    assert not {"stream", "diffusing", "alternatives"} & tries.keys() and tries["steps"] == written["steps"] == 8
+    summary, rows = page.locator("#lengths summary"), page.locator("#lengths tbody tr")
+    expect(summary).to_have_text(re.compile(r"^3 lengths tried, [234] and 3 tokens chosen$"))
+    first = int(summary.text_content().split()[3])
+    assert written["template"] == pieces.format(f"[MASK:{first}]", "[MASK:3]") and written["seed"] == tries["seed"] == 7
+    assert count(page, "final") == first + 3
+    expect(rows.first).to_be_hidden()
+    summary.click()
+    expect(rows.first).to_be_visible()
+    assert rows.count() == 3 and rows.nth(0).get_attribute("class") == "own"
+    assert rows.nth(0).locator("td").nth(0).text_content() == f"{first}, 3"
+    assert rows.nth(0).locator("td").last.text_content() == "".join(texts(page))  # what was measured is what is shown
+    behind = [float(cell.split(" ± ")[0]) for cell in page.locator("#lengths td:nth-child(3)").all_text_contents()[1:]]
+    assert 0 < behind[0] <= behind[1]
+    write(opened)
+    expect(page.locator("#lengths")).to_be_hidden()
+
+
 def test_two_models_side_by_side_on_one_clock(visit):
     opened = visit()
     opened.page.get_by_label("Compare").check(force=True)

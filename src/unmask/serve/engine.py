@@ -6,7 +6,7 @@ the evaluations of its network. Of several models, the one that has had the leas
 
 A finished row may bring work of its own, such as the measurement of its text. It is done a piece at a time between
 moves, and while there are rows to move it gets no more time than they do. Of such rows only those of one length move at
-once, in half of the slots: the others wait for each other, and let pass what came later.
+once, in half of the slots: the others wait in their own order, and let pass all other rows.
 """
 
 import math
@@ -76,11 +76,14 @@ class Lane:
             return None
         rows = [*self.joining, *(row for cohort in self.cohorts for row in cohort.rows)]
         lengths = [row.canvas.length for row in rows if row.behind is not None]
-        full = 2 * len(lengths) >= self.slots and bool(lengths)
+        closed = bool(lengths) and 2 * len(lengths) >= self.slots  # to rows with work behind them
         for place, row in enumerate(self.waiting):
-            if row.behind is None or not (full or any(length != row.canvas.length for length in lengths)):
-                del self.waiting[place]
-                return row
+            if row.behind is not None:
+                closed = closed or any(length != row.canvas.length for length in lengths)
+                if closed:  # also to those of its sort that came later: none of them overtakes it
+                    continue
+            del self.waiting[place]
+            return row
         return None
 
     def move(self) -> None:

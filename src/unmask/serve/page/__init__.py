@@ -12,7 +12,7 @@ from unmask.report.html import Html, head, tag
 from unmask.report.replay.scripts import as_data, bundle, digest, fill
 
 HERE = files("unmask.serve.page")
-MODULES = ("wire", "runs", "settings", "files", "blind", "main")
+MODULES = ("wire", "gaps", "trial", "runs", "settings", "files", "blind", "main")
 
 
 @cache

@@ -4,7 +4,9 @@ import { el } from "../../report/replay/dom.js";
 import { Film, word } from "../../report/replay/film.js";
 import { Player } from "../../report/replay/player.js";
 import { get, setKey } from "./wire.js";
-import { gapsOf, template, write } from "./runs.js";
+import { gapsOf } from "./gaps.js";
+import { template, write } from "./runs.js";
+import { tableOf } from "./trial.js";
 import { insertGap, Settings } from "./settings.js";
 import { savePicture, saveReplay } from "./files.js";
 import { Blind } from "./blind.js";
@@ -19,6 +21,7 @@ let players = {};
 let blind = null;
 let running = null; // the AbortController of what is being written
 let history = []; // films before the last redraw
+let trying = false; // whether lengths of gaps are being tried
 const chosen = new Set();
 
 const mode = () => document.documentElement.dataset.mode;
@@ -51,6 +54,16 @@ function draw() {
   const words = countWords();
   $("choice").hidden = !words || running !== null || mode() !== "write";
   $("choice-words").textContent = `${words} ${words === 1 ? "word" : "words"} chosen`;
+  drawLengths();
+}
+
+// Above the text: that lengths are being tried, or which ones were.
+function drawLengths() {
+  const [node, trial] = [$("lengths"), trying || players.write?.panels[0].film?.trial];
+  node.hidden = mode() !== "write" || !trial;
+  if (node.trial === trial) return;
+  node.trial = trial;
+  node.replaceChildren(...(trial ? [trying ? el("p", { class: "waiting" }, "Trying the lengths of the gaps.") : tableOf(trial)] : []));
 }
 
 // Brings what is written into view where it begins below it, on a phone for one.
@@ -81,17 +94,24 @@ async function writeOne(ask, signal, model = settings.model) {
   if (model.kind === "autoregressive" && gapsOf(ask.text).length) throw new Error(`${model.id} writes only to the right: leave out the gaps, or choose a diffusion model.`);
   unchoose();
   let film = null;
+  const ontrial = () => {
+    trying = true;
+    say("Trying the lengths of the gaps.");
+    draw();
+  };
   const onframe = (made) => {
     if (film !== made) {
       film = made;
+      trying = false;
       player.load([film], { live: true });
       draw();
       reveal("write-view");
     } else player.extend();
   };
   try {
-    film = await write(model, ask, { signal, onframe });
+    film = await write(model, ask, { signal, onframe, ontrial });
   } finally {
+    trying = false;
     if (film?.frames.length) {
       if (film.tokens.length !== player.panels[0].stage.spans.length) player.load([film]);
       else player.extend(true);
@@ -179,7 +199,8 @@ async function compare(ask, signal) {
     player.extend();
   }
   const words = films.map((film) => `${film.facts.model}: ${film.written(film.last)} tokens in ${film.frames.at(-1).seconds.toFixed(2)} s`);
-  $("compare-note").textContent = [`${words.join("; ")}.`, noteOn(ask, models)].filter(Boolean).join(" ");
+  const lengths = films.some(({ trial }) => trial) && "The lengths of the gaps were chosen before the clock began.";
+  $("compare-note").textContent = [`${words.join("; ")}.`, lengths, noteOn(ask, models)].filter(Boolean).join(" ");
   say(`Done. ${words.join("; ")}.`);
   if (!calm.matches) player.timeline.play();
 }

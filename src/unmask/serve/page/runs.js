@@ -1,46 +1,31 @@
 // One text written by one model, as a film that grows while it is written.
 
 import { Film, END } from "../../report/replay/film.js";
+import { before, escaped, flexible, gapOf, rightwards, withGap } from "./gaps.js";
+import { tried } from "./trial.js";
 import { events } from "./wire.js";
 
-// Where the gaps of a text are. An odd number of backslashes before [MASK makes it text.
-export function gapsOf(text) {
-  const found = [...text.matchAll(/(\\*)(\[MASK(?::[^\]]*)?\])/g)].filter(([, slashes]) => slashes.length % 2 === 0);
-  return found.map(({ index, 1: slashes, 2: gap }) => ({ at: index + slashes.length, gap }));
-}
-
-const gapOf = (length) => `[MASK:${length}]`;
-
-// A piece of a template as it stands before a gap: there, backslashes at its end count twice.
-const before = (piece) => piece.replace(/\\+$/, (slashes) => slashes + slashes);
-
-// What there is to fill: the text itself where it has gaps, else the text and a gap behind it.
-const withGap = (text, length) => (gapsOf(text).length ? text : before(text) + gapOf(length));
-
-// The same for a model that writes only to the right: what stands before the first gap, and as many tokens as all gaps have.
-function rightwards(text, length) {
-  const gaps = gapsOf(text);
-  if (!gaps.length) return withGap(text, length);
-  return text.slice(0, gaps[0].at) + gapOf(gaps.reduce((sum, { gap }) => sum + Number(/(\d+)\]$/.exec(gap)?.[1] ?? 1), 0));
-}
-
-// Plain text as a template has it.
-const escaped = (text) => text.replace(/(\\*)\[MASK/g, "$1$1\\[MASK");
-
-// ask: {text, length, steps, rule, temperature, top_p, seed}. onframe(film): there is a new frame.
-export async function write(model, ask, { signal, onframe }) {
-  const { temperature, top_p, seed, steps, rule } = ask;
-  const diffusing = model.kind === "diffusion";
-  const body = {
-    template: (diffusing ? withGap : rightwards)(ask.text, ask.length), model: model.id, temperature, top_p, seed,
+// ask: {text, length, steps, rule, temperature, top_p, seed}. onframe(film): there is a new frame. ontrial(): lengths of
+// gaps are tried first.
+export async function write(model, ask, { signal, onframe, ontrial = () => {} }) {
+  const { temperature, top_p, steps, rule } = ask;
+  const diffusion = model.kind === "diffusion";
+  let trial = null;
+  let body = {
+    template: (diffusion ? withGap : rightwards)(ask.text, ask.length), model: model.id, temperature, top_p, seed: ask.seed,
     stream: true, diffusing: true, alternatives: 3,
   };
-  if (diffusing && rule) body.rule = rule;
-  if (diffusing && steps) body.steps = steps;
+  if (diffusion && rule) body.rule = rule;
+  if (diffusion && steps) body.steps = steps;
+  if (diffusion && flexible(body.template)) {
+    ontrial();
+    ({ body, trial } = await tried(body, signal));
+  }
   let film = null;
   for await (const event of events("/v1/infill", body, signal)) {
     if (event.object === "infill.frame") {
-      film ??= begun({ model: model.id, rule: event.rule, steps: body.steps, temperature, top_p, seed }, event);
+      film ??= begun({ model: model.id, rule: event.rule, steps: body.steps, temperature, top_p, seed: body.seed }, event);
+      film.trial = trial;
       addFrame(film, event);
       onframe(film);
     } else if (event.object === "infill.done") film.said = event.text;

@@ -29,7 +29,7 @@ async function answer(path, body, signal) {
 }
 
 export const get = async (path) => (await answer(path)).json();
-export const post = async (path, body) => (await answer(path, body)).json();
+export const post = async (path, body, signal) => (await answer(path, body, signal)).json();
 
 // The events of a stream, parsed. An event that is an error is thrown.
 export async function* events(path, body, signal) {
