@@ -27,7 +27,7 @@ Times = dict[str, list[float]]  # seconds of each work in each round
 class Variant:
     """How networks are run: the dtype of their weights, and whether they are quantized and compiled.
 
-    parts: of the benchmark that it takes part in; None: in all.
+    parts: of the benchmark that it takes part in; None: in all. where: the kinds of device that it is measured on.
     """
 
     name: str
@@ -35,12 +35,16 @@ class Variant:
     quantize: str | None = None
     compile: bool = False
     parts: tuple[str, ...] | None = None
+    where: tuple[str, ...] = ("cpu", "cuda", "mps")
 
 
 VARIANTS = {
     "bfloat16": Variant("bfloat16", torch.bfloat16),
-    "float32": Variant("float32", torch.float32),
-    "int8-compiled": Variant("int8 in float32, compiled", torch.float32, "int8", True, ("steps", "generate")),
+    "bfloat16-compiled": Variant("bfloat16, compiled", torch.bfloat16, None, True, where=("cuda",)),
+    "float32": Variant("float32", torch.float32, where=("cpu",)),
+    "int8-compiled": Variant(
+        "int8 in float32, compiled", torch.float32, "int8", True, ("steps", "generate"), where=("cpu",)
+    ),
 }
 
 

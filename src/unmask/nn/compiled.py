@@ -1,19 +1,18 @@
 """The blocks of a body through torch.compile: once for a length, not once a step.
 
-On the CPU one block is compiled and stands for all, so that a deep body takes no longer to compile than a shallow one;
-it takes any number of rows, since rows leave a batch as they are done. On CUDA the whole stack becomes a CUDA graph for
-each number of rows, which is rounded up to a power of two.
+One block is compiled and stands for all, so that a deep body takes no longer to compile than a shallow one; it takes
+any number of rows, since rows leave a batch as they are done. On CUDA the compiled blocks are replayed as graphs where
+a batch is small (`unmask.nn.graphs`).
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
+from unmask.nn.graphs import Replayed, Stack
 from unmask.nn.transformer import Pass, Transformer
 
 Told = Callable[[str], None]
@@ -34,19 +33,19 @@ class CompiledStack:
         self.net, self.told = net, told
         self.seen: set[tuple[object, ...]] = set()
         self.full = False
-        self.run: Callable[[Tensor, Pass], Tensor] | None = None
+        self.run: Stack | None = None
 
     def __call__(self, h: Tensor, shared: Pass) -> Tensor:
         """The residual stream behind all blocks, [B, L, D]."""
         if self.net.training or torch.is_grad_enabled() or shared.cache is not None:
             return Transformer.stack(self.net, h, shared)
         if self.run is None:
-            self.run = _as_a_graph(self.net) if h.is_cuda else _block_by_block(self.net)
+            self.run = _block_by_block(self.net)
+            self.run = Replayed(self.net, self.run) if h.is_cuda else self.run
         if shared.rotary is not None:
             shared.rotary_in(h.dtype)  # not inside, where it would tell the first block from the others
-        rows = _rounded(len(h)) if h.is_cuda else min(len(h), 2)
         alike = None if shared.cond is None else (len(shared.cond) == 1, shared.cond.shape[1])
-        shape = (rows, h.shape[1], h.dtype, alike, torch.is_inference_mode_enabled())
+        shape = (min(len(h), 2), h.shape[1], h.dtype, alike, torch.is_inference_mode_enabled())
         if shape in self.seen:
             return self.run(h, shared)
         return Transformer.stack(self.net, h, shared) if self.full else self._first(h, shared, shape)
@@ -90,7 +89,7 @@ def is_compiled(net: Transformer) -> bool:
     return isinstance(net.__dict__.get("stack"), CompiledStack)
 
 
-def _block_by_block(net: Transformer) -> Callable[[Tensor, Pass], Tensor]:
+def _block_by_block(net: Transformer) -> Stack:
     one = torch.compile(_block, dynamic=False, fullgraph=True)
 
     def run(h: Tensor, shared: Pass) -> Tensor:
@@ -105,33 +104,10 @@ def _block_by_block(net: Transformer) -> Callable[[Tensor, Pass], Tensor]:
     return run
 
 
-def _as_a_graph(net: Transformer) -> Callable[[Tensor, Pass], Tensor]:
-    whole = torch.compile(_stack, dynamic=False, fullgraph=True, mode="reduce-overhead")
-
-    def run(h: Tensor, shared: Pass) -> Tensor:
-        rows, more = len(h), _rounded(len(h)) - len(h)
-        if shared.cond is not None and len(shared.cond) > 1:
-            shared = dataclasses.replace(shared, cond=F.pad(shared.cond, (0, 0, 0, 0, 0, more)))
-        torch.compiler.cudagraph_mark_step_begin()
-        return whole(net, F.pad(h, (0, 0, 0, 0, 0, more)), shared)[:rows].clone()  # the next step writes over it
-
-    return run
-
-
 def _block(block: nn.Module, h: Tensor, shared: Pass) -> Tensor:
     out: Tensor = block(h, shared)
     return out
 
 
-def _stack(net: Transformer, h: Tensor, shared: Pass) -> Tensor:
-    return Transformer.stack(net, h, shared)
-
-
-def _rounded(rows: int) -> int:
-    """Up to a power of two."""
-    return 1 << (rows - 1).bit_length()
-
-
 def _words(h: Tensor) -> str:
-    rows = str(_rounded(len(h))) if h.is_cuda else "any number of" if len(h) > 1 else "1"
-    return f"{rows} {'row' if rows == '1' else 'rows'} of {h.shape[1]} tokens"
+    return f"{'any number of rows' if len(h) > 1 else '1 row'} of {h.shape[1]} tokens"

@@ -3,13 +3,16 @@
 Inside it nothing waits for the device: where the token goes is a tensor, and what lies beyond it is masked.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from unmask.nn.cache import KVCache, StaticCache
+from unmask.nn.graphs import record
 from unmask.nn.transformer import Transformer
 
-REACH = 128  # positions; a step reads the least multiple of it that holds the text so far, one graph for each
+REACH = 256  # positions; a step reads the least multiple of it that holds the text so far, one graph for each
 
 
 class StaticStep:
@@ -23,6 +26,7 @@ class StaticStep:
         batch, device = cache.keys.shape[1], cache.keys.device
         self.net, self.x = net, torch.zeros(batch, 1, dtype=torch.int64, device=device)
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.pool: Any = None
 
     def __call__(self, x: Tensor, cache: KVCache) -> Tensor:
         """Logits [B, V] of the token after x [B, 1], which becomes part of the cache; on CUDA until the next call."""
@@ -35,7 +39,8 @@ class StaticStep:
             logits = self._step(cache)
         else:
             if cache.reach not in self.graphs:
-                self.graphs[cache.reach] = self._record(cache)
+                self.pool = self.pool or torch.cuda.graph_pool_handle()
+                self.graphs[cache.reach] = record(lambda: self._step(cache), self.pool)
             graph, logits = self.graphs[cache.reach]
             graph.replay()
         cache.commit(1)
@@ -45,14 +50,3 @@ class StaticStep:
         """The class's own functions, not what others hang on this network: a timer's wait cannot be recorded."""
         hidden = Transformer.hidden(self.net, self.x, cache=cache)
         return Transformer.head(self.net, hidden[:, -1])
-
-    def _record(self, cache: StaticCache) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries make what they need in a first run, which a graph cannot record
-            self._step(cache)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = self._step(cache)
-        return graph, logits
