@@ -35,6 +35,8 @@ PARTS: dict[str, Callable[[Setting, Variant], Found]] = {
 ONCE = ("evaluations",)  # the same in every variant
 ON_CPU = ("lengths", "memory", "evaluations")  # of no goal on an accelerator, or what does not depend on the device
 
+COMPILED = ("generate", "batches")  # on an accelerator of compiled variants alone: the others are no opponents
+
 
 def options() -> argparse.Namespace:
     """What was asked for."""
@@ -61,13 +63,15 @@ def taking_part(part: str, variants: list[Variant], on_cpu: bool) -> list[Varian
     if part in ON_CPU and not on_cpu:
         return []
     found = [variant for variant in variants if variant.parts is None or part in variant.parts]
+    if part in COMPILED and not on_cpu:
+        found = [variant for variant in found if variant.compile]
     return found[:1] if part in ONCE else found
 
 
 def main() -> None:
     given = options()
     setting = Setting(given.size, SIZES[given.size], where(given.size), given.rounds)
-    on_cpu = setting.device.type == "cpu"
+    on_cpu = setting.on_cpu
     chosen = given.variant or [name for name, variant in VARIANTS.items() if setting.device.type in variant.where]
     variants = [VARIANTS[name] for name in chosen]
     found = machine(setting.device, tuple(dict.fromkeys(variant.dtype for variant in variants)))

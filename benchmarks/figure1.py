@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from unmask.evaluation.latency import BreakEven, Latency, against, break_even
+from unmask.evaluation.sizes import made_faster
 from unmask.evaluation.speed import SIZES, build_pair, latency
 
 STEPS = (16, 32, 64, 128, 256, 512, 1024)
@@ -31,10 +32,11 @@ def on_cpu() -> list[list[Latency]]:
 
 
 def on_accelerator(size: str, device: torch.device) -> list[list[Latency]]:
-    """One size, whole runs of a single sequence, batches up to 64 from the middle of theirs."""
-    pair = build_pair(size, device=device, dtype=torch.bfloat16)
+    """One size, both sides compiled: a single sequence in up to 64 steps is run whole, the others in part."""
+    pair = made_faster(build_pair(size, device=device, dtype=torch.bfloat16), quantize=None, compile=True)
     return [latency(
-        pair, steps=STEPS, batches=(1, 4, 16, 64), whole_steps=STEPS[-1], probe=(16, 64), repeats=3, progress=say,
+        pair, steps=STEPS, batches=(1, 4, 16, 64), whole_steps=64, whole_hf=False, probe=(16, 64), repeats=3,
+        progress=say,
     )]  # fmt: skip
 
 

@@ -78,6 +78,15 @@ class Setting:
         """What is asked of this size."""
         return GOALS[self.size]
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it is measured on a CPU."""
+        return self.device.type == "cpu"
+
+    def on_cpu_only(self, goal: float) -> float | None:
+        """A goal that was set for CPUs: None elsewhere."""
+        return goal if self.on_cpu else None
+
     def model(self, variant: Variant, **changes: Any) -> unmask.DiffusionLM:
         """SEDD of this size, or of one that differs in `changes`, with random weights."""
         shape = dataclasses.replace(self.shape, **changes)

@@ -20,6 +20,7 @@ from unmask.sampling.profile import profiled
 HERE = Path(__file__).parent
 COUNTED = ((16, 1), (64, 1), (256, 1), (64, 4))  # steps and batch
 ROWS, LENGTH = 48, 64  # whose evaluations are counted
+PROBE = {False: (2, 16), True: (16, 64)}  # steps and tokens, on a CPU and on an accelerator
 AT_ONCE = 4  # sequences of a batch on a CPU, which gains nothing from more
 
 
@@ -58,18 +59,18 @@ def evaluations(setting: Setting, variant: Variant) -> Found:
 
 
 def generate(setting: Setting, variant: Variant) -> Found:
-    """A run against Hugging Face's generate with its cache, batch 1."""
+    """A run against Hugging Face's generate with its cache, batch 1. On an accelerator only the last is not whole."""
     steps, least = setting.goals.hf
     whole = setting.device.type != "cpu"
     found = latency(
         setting.pair(variant), steps=(steps,), whole_steps=steps if whole else 0, whole_tokens=None if whole else 0,
-        probe=(2, 16), rule="ancestral", repeats=setting.rounds,
+        whole_hf=False, probe=(2, 64 if whole else 16), rule="ancestral", repeats=setting.rounds,
     )  # fmt: skip
     sedd, ours, theirs = found
     values = list(_times(theirs, sedd))
     what = f"{steps} steps against Hugging Face `generate`, {setting.shape.length} tokens, batch 1"
     note = f"{sedd.seconds:.3g} s against {theirs.seconds:.3g} s; our own AR engine takes {ours.seconds:.3g} s"
-    note += "" if sedd.measured else "; steps and tokens from the middle of their runs"
+    note += f"; generate {theirs.note}" if sedd.measured else "; steps and tokens from the middle of their runs"
     rows = [held(what, variant.name, values, least=least, note=note)]
     if setting.goals.ar is not None:
         steps, least = setting.goals.ar
@@ -85,7 +86,7 @@ def batches(setting: Setting, variant: Variant) -> Found:
     """
     at_once = AT_ONCE if setting.device.type == "cpu" else None
     found = latency(
-        setting.pair(variant), steps=(16, 32, 64), batches=(1, 4, 16, 64), whole_steps=0, probe=(2, 16),
+        setting.pair(variant), steps=(16, 32, 64), batches=(1, 4, 16, 64), whole_steps=0, probe=PROBE[at_once is None],
         rule="ancestral", at_once=at_once, repeats=max(2, setting.rounds - 1), hf=False,
     )  # fmt: skip
     cached, rows = {x.batch: x for x in found if x.side == "ar"}, []

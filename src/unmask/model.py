@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.devices import places
 from unmask.diffusion.parametrizations import Parametrization
 from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
@@ -41,8 +42,8 @@ class Clean:
 class Prediction:
     """The hidden states of one body run; logits are computed lazily, at the positions asked for.
 
-    Every reading takes `at` [B, L] bool and answers for its N True positions in row-major order; without
-    `at` it answers for all positions, [B, L, ...].
+    Every reading takes `at` [B, L] bool, on any device, and answers for its N True positions in row-major order;
+    without `at` it answers for all positions, [B, L, ...].
     """
 
     model: "DiffusionLM"
@@ -56,7 +57,9 @@ class Prediction:
             return self.model.net.head(self.hidden).flatten(0, 1), self.xt.flatten(), self.t.flatten()
         if at.shape != self.xt.shape or at.dtype != torch.bool:
             raise ConfigError(f"at must be bool of shape {tuple(self.xt.shape)}, got {at.dtype} {tuple(at.shape)}")
-        return self.model.net.head(self.hidden[at]), self.xt[at], self.t[at]
+        where = places(at, self.xt.device)
+        hidden, xt, t = (x.flatten(0, 1).index_select(0, where) for x in (self.hidden, self.xt, self.t))
+        return self.model.net.head(hidden), xt, t
 
     def _shape(self, rows: Tensor, at: Tensor | None) -> Tensor:
         return rows if at is not None else rows.unflatten(0, self.xt.shape)

@@ -91,8 +91,8 @@ def test_grids_are_the_published_ones() -> None:
 def test_chunks_cover_every_position_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unmask.sampling.rules.BYTES", 320)
     at = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)) < 0.6
-    parts = list(chunks(at, 10))
+    parts = list(chunks(at, 10, at.device))
     assert [int(p.sum()) for p in parts[:-1]] == [4] * (len(parts) - 1) and len(parts) > 3
     values: Tensor = torch.arange(35).view(5, 7)
     assert torch.cat([values[p] for p in parts]).tolist() == values[at].tolist()
-    assert list(chunks(torch.zeros_like(at), 10)) == []
+    assert list(chunks(torch.zeros_like(at), 10, at.device)) == []

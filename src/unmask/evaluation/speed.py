@@ -18,7 +18,7 @@ from unmask.evaluation.sizes import SIZES, TWINS, Pair, build_pair, given_pair, 
 from unmask.model import AutoregressiveLM, DiffusionLM
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas, Sample, generate, sample
-from unmask.sampling.autoregressive import cache_for, write_one
+from unmask.sampling.autoregressive import cache_for, with_logits, write_one
 from unmask.sampling.draws import EXACT, keyed
 from unmask.sampling.loop import denoise
 from unmask.sampling.rules import GridRule, State
@@ -51,6 +51,7 @@ def latency(  # noqa: PLR0913 (all keyword-only)
     whole_steps: int = 64,
     whole_tokens: int | None = None,
     whole_batch: int = 1,
+    whole_hf: bool = True,
     probe: tuple[int, int] = (8, 16),
     rule: str | None = None,
     at_once: int | None = None,
@@ -63,8 +64,9 @@ def latency(  # noqa: PLR0913 (all keyword-only)
     of batches up to whole_batch, are run whole; the others are extrapolated from `probe` diffusion steps (shared among
     the sequences of a batch, at least 1) and tokens in the middle of their run. rule: of the diffusion side (default:
     the model's own). at_once: its larger batches are made as so many sequences at a time, one part after the other,
-    where a whole one would take too long and gains nothing; a part is timed and multiplied. hf: whether to time
-    generate at all (default: where the network is GPT-2's). progress: told (turns done, turns in all).
+    where a whole one would take too long and gains nothing; a part is timed and multiplied. whole_hf: whether generate
+    runs whole where ours does. hf: whether to time it at all (default: where the network is GPT-2's). progress: told
+    (turns done, turns in all).
     Raises ConfigError for numbers that make no run, and as `hugging_face`.
     """
     tokens = pair.length if tokens is None else tokens
@@ -83,7 +85,7 @@ def latency(  # noqa: PLR0913 (all keyword-only)
         whole = not large and (whole_tokens is None or tokens <= whole_tokens)
         entrants.append(_left_to_right(pair, batch, tokens, whole, probe[1]))
         if other is not None:
-            entrants.append(_generate(pair, other, batch, tokens, whole, probe[1]))
+            entrants.append(_generate(pair, other, batch, tokens, whole and whole_hf, probe[1]))
     return _take_turns(entrants, repeats, pair.device, progress)
 
 
@@ -242,7 +244,7 @@ def _middle_tokens(model: AutoregressiveLM, batch: int, tokens: int, count: int)
     cache.keys.zero_(), cache.values.zero_()  # written memory: pages that nobody wrote are all the same one, in cache
     first = max(0, min(tokens // 2, tokens - count))
     draws = keyed(batch, model.device, seed=0, generator=None, mode=EXACT)
-    u = draws.uniforms("next", 0, tokens)
+    u = with_logits(draws.uniforms("next", 0, tokens), model.device)
 
     def write(few: int) -> None:
         x, cache.length = torch.full((batch, 1), model.bos_id, device=model.device), first

@@ -80,6 +80,7 @@ class KVCache:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of these indices [b], and forget the others."""
+        rows = rows.to(self.keys.device)
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
     def crop(self, length: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unmask.devices import sent
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
@@ -13,7 +14,7 @@ from unmask.nn.compiled import is_compiled
 from unmask.nn.decoding import compiled_cache, why_not
 from unmask.nn.transformer import Transformer
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.draws import EXACT, Draws, keyed, widest
+from unmask.sampling.draws import EXACT, Draws, float_type, keyed, widest
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
@@ -109,7 +110,7 @@ def _write(
     B, L = canvas.tokens.shape
     start = int(canvas.frozen.sum(1).min())
     read = torch.cat([canvas.tokens.new_full((B, 1), model.bos_id), canvas.tokens], 1)  # bos, then the canvas
-    u = draws.uniforms("next", 0, L)
+    u = with_logits(draws.uniforms("next", 0, L), model.device)
     ended = torch.zeros(B, dtype=torch.bool, device=read.device)
     nfe, seen = 0, 0
     for i in range(start, L):
@@ -124,6 +125,7 @@ def _write(
         if eos is not None and bool(ended.all()):
             read[:, i + 2 :] = eos
             break
+    draws.watch.settle()
     return read[:, 1:], nfe
 
 
@@ -138,6 +140,11 @@ def write_one(
     """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
     logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
     return draw_next(logits, draws, u, reshape)
+
+
+def with_logits(u: Tensor, device: torch.device) -> Tensor:
+    """Uniforms of a whole text where its draws are made: on the device, unless that has no float64."""
+    return sent(u, device) if float_type(device) == torch.float64 else u
 
 
 def draw_next(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None = None) -> Tensor:

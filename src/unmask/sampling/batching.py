@@ -13,7 +13,7 @@ from unmask.model import AutoregressiveLM, LanguageModel
 from unmask.sampling.autoregressive import generate
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.loop import denoise
-from unmask.sampling.rules import BYTES
+from unmask.sampling.rules import room as laws_room
 
 GAIN = 1.1  # a batch twice as large has to be this much faster
 MOVES, NEW_TOKENS = 3, 8  # of a trial, the first move not counted
@@ -63,7 +63,7 @@ def row_bytes(model: LanguageModel, length: int) -> float:
     c, size = model.net.config, model.net.vocab_embed.embedding.dtype.itemsize
     activations = 48.0 * c.width * max(size, 4)
     cache = 2.0 * c.depth * c.width * size if getattr(model.net.config, "block_size", None) is not None else 0.0
-    logits = 6 * min(8.0 * length * c.num_outputs, BYTES)
+    logits = 6 * min(8.0 * length * c.num_outputs, laws_room(model.device))
     if isinstance(model, AutoregressiveLM):
         logits = 6.0 * 8 * c.num_outputs
     return length * (activations + cache) + logits

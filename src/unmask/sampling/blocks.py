@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from unmask.devices import rows_of
 from unmask.errors import ConfigError
 from unmask.model import Clean, DiffusionLM
 from unmask.nn.cache import KVCache
@@ -75,7 +76,9 @@ class BlockDraws(Draws):
     @classmethod
     def of(cls, draws: Draws, start: int) -> "BlockDraws":
         """Those of the block that begins at `start`; the stream of a race or a generator goes on."""
-        made = cls(draws.samples, draws.seed, draws.generator, draws.mode, draws.seeds, start=start)
+        made = cls(
+            draws.samples, draws.seed, draws.generator, draws.mode, draws.seeds, draws.device, draws.watch, start=start
+        )
         object.__setattr__(made, "stream", draws.stream)
         return made
 
@@ -100,7 +103,7 @@ class Context:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows."""
-        self.tokens = self.tokens[rows]
+        self.tokens = rows_of(self.tokens, rows)
         if self.cache is not None:
             self.cache.keep(rows)
 
@@ -221,7 +224,8 @@ class Blocks:
             device = run.canvas.tokens.device
             u = run.draws.uniforms("prior", 0, run.canvas.length).to(device, float_type(device))
             tokens = run.canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
-            self.past = dataclasses.replace(self.past, tokens=tokens, row_nfe=tokens.new_zeros(len(tokens)))
+            row_nfe = torch.zeros(len(tokens), dtype=torch.int64)
+            self.past = dataclasses.replace(self.past, tokens=tokens, row_nfe=row_nfe)
         read = self.context.read(self.past.tokens[:, :start])
         assert self.past.row_nfe is not None
         self.past = dataclasses.replace(self.past, nfe=self.past.nfe + read, row_nfe=self.past.row_nfe + read)

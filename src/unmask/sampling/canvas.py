@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unmask.devices import rows_of
 from unmask.errors import ConfigError
 from unmask.sampling.lengths import lengths
 from unmask.sampling.template import Encoder, Template
@@ -16,13 +17,17 @@ class Canvas:
     """tokens [B, L] int64 and frozen [B, L] bool: frozen tokens are given, the others are to be written.
 
     What tokens holds where frozen is False is never read. Raises ConfigError on other shapes or types, on an empty
-    canvas, and on a negative frozen token.
+    canvas, and on a negative frozen token. here: frozen on the CPU, where what to write is decided; left out, it is
+    copied.
     """
 
     tokens: Tensor
     frozen: Tensor
+    here: Tensor = dataclasses.field(default=None, repr=False, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if self.here is not None:  # the rows of a canvas that was looked at
+            return
         if self.tokens.ndim != 2 or self.tokens.shape != self.frozen.shape or self.tokens.numel() == 0:
             raise ConfigError(
                 f"a canvas of tokens {tuple(self.tokens.shape)} and frozen {tuple(self.frozen.shape)}",
@@ -35,6 +40,7 @@ class Canvas:
             )
         if bool((self.frozen & (self.tokens < 0)).any()):
             raise ConfigError(f"a canvas with token {int(self.tokens.min())}", "token ids start at 0")
+        object.__setattr__(self, "here", self.frozen.cpu())
 
     @property
     def batch(self) -> int:
@@ -133,7 +139,11 @@ class Canvas:
 
     def to(self, device: torch.device | str) -> "Canvas":
         """The same canvas on a device."""
-        return Canvas(self.tokens.to(device), self.frozen.to(device))
+        return Canvas(self.tokens.to(device), self.frozen.to(device), here=self.here)
+
+    def keep(self, rows: Tensor) -> "Canvas":
+        """Its rows at these indices [b], on the CPU."""
+        return Canvas(rows_of(self.tokens, rows), rows_of(self.frozen, rows), here=rows_of(self.here, rows))
 
     def clamp(self, x: Tensor) -> Tensor:
         """x [B, L] with the frozen tokens put back."""

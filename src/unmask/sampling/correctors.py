@@ -10,8 +10,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from unmask.devices import sent
 from unmask.errors import ConfigError
-from unmask.sampling.draws import precise
 from unmask.sampling.laws import Reads
 from unmask.sampling.rules import LATEST, Rule, Run, State, count, write
 
@@ -46,7 +46,7 @@ class Remasking:
 
     def rates(self, run: Run, state: State) -> tuple[Tensor, Tensor]:
         """The probabilities that a token is masked, and that a mask is filled: [B] each, float64; 0 in a clean row."""
-        times = precise(run.times(state))
+        times = run.times(state)
         lost = run.model.process.schedule.one_minus_alpha(times.clamp(min=LATEST))
         remask = torch.where(times > 0, (lost / (1 - lost)).clamp(max=self.eta), 0.0)
         return remask, remask * (1 - lost) / lost
@@ -55,14 +55,15 @@ class Remasking:
         """Remask and fill at once, each position with one keyed uniform."""
         at, process = run.open(state), run.model.process
         u = run.draws.uniforms("corrector", state.step, run.canvas.length)
-        remask, fill = (rate.to(u.device)[:, None].expand(u.shape) for rate in self.rates(run, state))
-        turns = at & (u < fill).to(at.device)
-        masked = ~run.canvas.frozen & ~at & (u < remask).to(at.device)
+        remask, fill = (rate[:, None].expand(u.shape) for rate in self.rates(run, state))
+        turns = at & (u < fill)
+        masked = ~run.canvas.here & ~at & (u < remask)
+        left = at & ~turns | masked
         if bool(turns.any()):
             tokens = write(run, run.predict(state), state.tokens, turns, u / fill, "p0")
-            state = count(state, tokens, 0.0, int(turns.sum()))
-        mask = torch.full_like(state.tokens, process.num_states - 1)
-        return dataclasses.replace(state, tokens=torch.where(masked, mask, state.tokens))
+            state = count(state, tokens, left, 0.0, int(turns.sum()))
+        tokens = state.tokens.masked_fill(sent(masked, state.tokens.device), process.num_states - 1)
+        return dataclasses.replace(state, tokens=tokens, left=left)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.devices import rows_of, sent
 from unmask.errors import ConfigError, UnmaskError, unknown
 from unmask.random import fold, uniform
 
@@ -55,40 +56,61 @@ def clipped(weights: Tensor) -> Tensor:
     return -widest(weights).clamp(max=0).sum(-1)
 
 
-def categorical(weights: Tensor, u: Tensor) -> Tensor:
+class Watch:
+    """Looks at laws before they are drawn from: on the CPU at once; on CUDA, which is not waited for, in the end."""
+
+    def __init__(self) -> None:
+        self.bad: Tensor | None = None
+        self.seen = 0
+
+    def see(self, mass: Tensor) -> None:
+        """The sums [N] of laws. UnmaskError for NaN, infinity or nothing positive, from here or from `settle`."""
+        bad = ~(torch.isfinite(mass) & (mass > 0))
+        if mass.is_cuda:
+            self.bad = bad.sum() if self.bad is None else self.bad + bad.sum()
+            self.seen += len(bad)
+        elif bool(bad.any()):
+            raise _unlawful(int(bad.sum()), len(bad))
+
+    def settle(self) -> None:
+        """Wait for the device, and say what `see` saw since the last time."""
+        bad, seen, self.bad, self.seen = self.bad, self.seen, None, 0
+        if bad is not None and int(bad):
+            raise _unlawful(int(bad), seen)
+
+
+def _unlawful(bad: int, seen: int) -> UnmaskError:
+    return UnmaskError(
+        f"{bad} of {seen} laws to draw from hold NaN, infinity, or no mass at all",
+        "the network's output is not finite or underflows: try float32 weights",
+    )
+
+
+def categorical(weights: Tensor, u: Tensor, watch: Watch | None = None) -> Tensor:
     """Inverse CDF: index i with probability max(weights_i, 0) / sum, [N] int64 from weights [N, K], u [N] in [0, 1).
 
     A function of the row and its u, so that rows can be drawn in any batch. Sums are float64; a long row is summed in
     blocks, then inside the block. Without float64 (MPS) a block is summed in float32, all else in float64 on the CPU.
-    Raises UnmaskError for a row that holds NaN or infinity, or nothing positive.
+    Raises UnmaskError for a row that holds NaN or infinity, or nothing positive; with a `watch`, when it does.
     """
     N, K = weights.shape
+    own = Watch() if watch is None else watch
     if N == 0:
         return torch.zeros(0, dtype=torch.int64, device=weights.device)
     w = widest(weights).clamp(min=0)
-    target = precise(u)
-    if K <= ONE_LEVEL:
-        fine = precise(w)
-        _check_laws(fine)
-        return _pick(fine, target.to(fine.device) * fine.cumsum(-1)[:, -1])[0].to(weights.device)
-    w = F.pad(w, (0, -K % BLOCK)).reshape(N, -1, BLOCK)
-    coarse = precise(w.sum(-1))
-    _check_laws(coarse)
-    rows = torch.arange(N, device=coarse.device)
-    block, rest = _pick(coarse, target.to(coarse.device) * coarse.cumsum(-1)[:, -1])
-    fine = precise(w[rows.to(w.device), block.to(w.device)])
-    inner, _ = _pick(fine, rest / coarse[rows, block] * fine.sum(-1))
-    return (block * BLOCK + inner).to(weights.device)
-
-
-def _check_laws(weights: Tensor) -> None:
-    total = weights.sum(-1)
-    good = torch.isfinite(total) & (total > 0)
-    if not bool(good.all()):
-        raise UnmaskError(
-            f"{int((~good).sum())} of {len(good)} laws to draw from hold NaN, infinity, or no mass at all",
-            "the network's output is not finite or underflows: try float32 weights",
-        )
+    w = F.pad(w, (0, -K % BLOCK)).reshape(N, -1, BLOCK) if K > ONE_LEVEL else w
+    coarse = precise(w.sum(-1) if K > ONE_LEVEL else w)
+    target = sent(precise(u), coarse.device)
+    own.see(coarse.sum(-1))
+    index, rest = _pick(coarse, target * coarse.cumsum(-1)[:, -1])
+    if K > ONE_LEVEL:
+        rows = torch.arange(N, device=coarse.device)
+        fine = precise(w[rows.to(w.device), index.to(w.device)])
+        inner, _ = _pick(fine, rest / coarse[rows, index] * fine.sum(-1))
+        index = (index * BLOCK + inner).clamp(max=K - 1)  # beyond it only for a law that is none
+    if watch is None:
+        own.settle()
+    return index.to(weights.device)
 
 
 def race(weights: Tensor, u: Tensor) -> Tensor:
@@ -103,11 +125,12 @@ def race(weights: Tensor, u: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draws:
-    """The chance of one run. samples [B]: the number of each row, which is what its draws are keyed by.
+    """The chance of one run. samples [B], on the CPU: the number of each row, which is what its draws are keyed by.
 
     Exactly one of seed and generator is given. From a seed, a uniform is a function of (seed, purpose, sample,
     position, step): rows do not depend on the batch they are in. Uniforms from a generator do, and so do those of a
     race, which takes K of them a decision from one stream a batch, as published. seeds: one a row, in place of `seed`.
+    device: where a race takes its uniforms. watch: sees the laws of all that is drawn.
     """
 
     samples: Tensor
@@ -115,6 +138,8 @@ class Draws:
     generator: torch.Generator | None = None
     mode: str = EXACT
     seeds: tuple[int, ...] | None = None
+    device: torch.device | str = "cpu"
+    watch: Watch = dataclasses.field(default_factory=Watch, repr=False)
 
     stream: torch.Generator = dataclasses.field(init=False, repr=False)
 
@@ -126,7 +151,7 @@ class Draws:
         stream = self.generator
         if self.seed is not None:
             first = [int(each) for each in self.samples[:1] if each > 0]  # another stream for a later batch
-            stream = torch.Generator(self.samples.device).manual_seed(fold(self.seed, "race", *first))
+            stream = torch.Generator(self.device).manual_seed(fold(self.seed, "race", *first))
         object.__setattr__(self, "stream", stream)
 
     @property
@@ -137,26 +162,24 @@ class Draws:
     def keep(self, rows: Tensor) -> "Draws":
         """The draws of the rows of these indices [b]."""
         seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows.tolist())
-        return dataclasses.replace(self, samples=self.samples[rows.to(self.samples.device)], seeds=seeds)
+        return dataclasses.replace(self, samples=rows_of(self.samples, rows), seeds=seeds)
 
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
-        """One float64 uniform in [0, 1) a sample and position: [B, L]; on the CPU where there is no float64."""
-        device = self.samples.device
-        device = device if float_type(device) == torch.float64 else torch.device("cpu")
+        """One float64 uniform in [0, 1) a sample and position: [B, L], on the CPU."""
         if self.seed is None:
             where = self.stream.device
             u = torch.rand((len(self.samples), length), generator=self.stream, device=where, dtype=float_type(where))
-            return u.to(device).double()
-        position = torch.arange(length, device=device)
+            return u.cpu().double()
+        position = torch.arange(length)
         key: int | Tensor = fold(self.seed, purpose)
         if self.seeds is not None:
-            key = torch.tensor([[fold(seed, purpose)] for seed in self.seeds], device=device)
-        return uniform(key, self.samples.to(device)[:, None], position, step)
+            key = torch.tensor([[fold(seed, purpose)] for seed in self.seeds])
+        return uniform(key, self.samples[:, None], position, step)
 
     def choose(self, weights: Tensor, u: Tensor) -> Tensor:
         """An index a row: [N] from weights [N, K] and u [N], by inverse CDF; a race takes uniforms of its own."""
         if self.exact:
-            return categorical(weights, u)
+            return categorical(weights, u, self.watch)
         chance = torch.rand(weights.shape, generator=self.stream, device=self.stream.device, dtype=torch.float32)
         return race(weights, chance.to(weights.device))
 
@@ -180,4 +203,4 @@ def keyed(
         raise ConfigError(f"{len(numbers)} numbers of samples for {batch} rows", "give one a row, or the first")
     if seed is None and generator is None:
         seed = int(torch.randint(2**62, ()))
-    return Draws(torch.tensor(list(numbers), device=device), seed, generator, mode)
+    return Draws(torch.tensor(list(numbers)), seed, generator, mode, device=device)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from unmask.devices import rows_of
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
 from unmask.sampling import transforms
@@ -172,7 +173,7 @@ class Denoising:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of these indices [b] and leave the others: a row's draws do not know its batch."""
-        self.run, self._final = self.run.keep(rows), self._final[rows]
+        self.run, self._final = self.run.keep(rows), rows_of(self._final, rows)
         if self.state is not None:
             self.state = self.state.keep(rows)
 
@@ -184,7 +185,7 @@ class Denoising:
             device = canvas.tokens.device
             u = run.draws.uniforms("prior", 0, canvas.length).to(device, float_type(device))
             prior = canvas.clamp(run.model.process.sample_prior(tuple(u.shape), u=u))
-            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64, device=device))
+            return State(prior, self.rule.start, row_nfe=torch.zeros(len(prior), dtype=torch.int64))
         if state.done and state.t == 0:
             return None
         rows = self._unfinished(state)
@@ -192,10 +193,14 @@ class Denoising:
             after = self._moved(run, state)
         else:
             after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
+        if after.t == 0:
+            run.draws.watch.settle()
         return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
 
     def _moved(self, run: Run, state: State) -> State:
-        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
+        stale = after.left is state.left and after.tokens is not state.tokens  # a rule that does not know of it
+        return dataclasses.replace(after, left=None) if stale else after
 
     def _unfinished(self, state: State) -> Tensor | None:
         """The rows that still have an open position, [B] bool, where the others can be left out; else None."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from unmask.devices import picked, put, rows_of, sent
 from unmask.diffusion.processes import Process
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
@@ -20,6 +21,7 @@ from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
 BYTES = 1 << 25  # of one tensor of laws [N, S]; a few of them are held at once
+BYTES_THERE = 1 << 28  # the same on an accelerator, where small works take less time than launching them
 LATEST = 1e-5  # the time nearest to data of SEDD's grid, and of what a network is asked about
 
 
@@ -52,7 +54,7 @@ class Model(Protocol):
         """The longest canvas."""
 
     def predict(self, xt: Tensor, t: Tensor) -> Prediction:
-        """Run the network once on xt [B, L] at times t [B]."""
+        """Run the network once on xt [B, L] at times t [B], both where the canvas is; `at` may come from the CPU."""
 
 
 class StandIn:
@@ -82,25 +84,29 @@ class Run:
 
     def keep(self, rows: Tensor) -> "Run":
         """The run of some rows: indices [b], or a bool a row."""
-        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
-        canvas = Canvas(self.canvas.tokens[rows], self.canvas.frozen[rows])
-        return dataclasses.replace(self, canvas=canvas, draws=self.draws.keep(rows))
+        rows = indices(rows)
+        return dataclasses.replace(self, canvas=self.canvas.keep(rows), draws=self.draws.keep(rows))
 
     def predict(self, state: "State") -> Prediction:
         """The network's answer at a state."""
-        return self.model.predict(state.tokens, self.times(state))
+        device = state.tokens.device
+        if state.times is not None:
+            return self.model.predict(state.tokens, sent(state.times.to(float_type(device)), device))
+        one = torch.full((1,), state.t, device=device, dtype=float_type(device))
+        return self.model.predict(state.tokens, one.expand(self.canvas.batch))
 
     def times(self, state: "State") -> Tensor:
-        """The time of each row: [B]."""
+        """The time of each row: [B] float64, on the CPU."""
         if state.times is not None:
             return state.times
-        device = state.tokens.device
-        return torch.full((1,), state.t, device=device, dtype=float_type(device)).expand(self.canvas.batch)
+        return torch.full((1,), state.t, dtype=torch.float64).expand(self.canvas.batch)
 
     def open(self, state: "State") -> Tensor:
-        """Where a token is still to come: not frozen, and masked if the process commits; [B, L] bool."""
+        """Where a token is still to come: not frozen, and masked if the process commits; [B, L] bool, on the CPU."""
         process = self.model.process
-        return ~self.canvas.frozen & (process.is_mask(state.tokens) if process.commits else True)
+        if not process.commits:
+            return ~self.canvas.here
+        return ~self.canvas.here & process.is_mask(state.tokens).cpu() if state.left is None else state.left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +114,8 @@ class State:
     """A canvas on its way from noise (t = 1) to data (t = 0), and what it took so far.
 
     t is the time of the row that is farthest from data; times [B] the time of each, where a rule moves them apart.
+    What is not a token is on the CPU. left is what `Run.open` says, where whoever made the state knew it: to look it up
+    is to wait for the device. A rule that writes tokens by other means than `advance` and `count` leaves it out.
     """
 
     tokens: Tensor  # [B, L]
@@ -117,25 +125,31 @@ class State:
     clipped: float = 0.0  # negative mass dropped from laws, summed over the decisions
     decisions: int = 0  # laws drawn from
     done: bool = False  # no move left but the one to clean data
-    times: Tensor | None = None  # [B]; None: t for all
+    times: Tensor | None = None  # [B] float64; None: t for all
     row_nfe: Tensor | None = None  # [B] evaluations that each row was part of
+    left: Tensor | None = None  # [B, L] bool
 
     def keep(self, rows: Tensor) -> "State":
         """The state of some rows: indices [b], or a bool a row."""
-        times, row_nfe = (None if each is None else each[rows] for each in (self.times, self.row_nfe))
-        t = self.t if times is None else float(times.max())
-        return dataclasses.replace(self, tokens=self.tokens[rows], t=t, times=times, row_nfe=row_nfe)
+        rows = indices(rows)
+        times, row_nfe, left = (
+            None if each is None else rows_of(each, rows) for each in (self.times, self.row_nfe, self.left)
+        )
+        t, tokens = self.t if times is None else float(times.max()), rows_of(self.tokens, rows)
+        return dataclasses.replace(self, tokens=tokens, t=t, times=times, row_nfe=row_nfe, left=left)
 
     def merged(self, rows: Tensor, after: "State") -> "State":
         """The state `after` a move of `rows` [B] bool, with the other rows as they are here, at time 0."""
-        tokens, times, row_nfe = self.tokens.clone(), None, self.row_nfe
-        tokens[rows] = after.tokens
+        where, times = indices(rows), None
+
+        def into(whole: Tensor | None, part: Tensor | None) -> Tensor | None:
+            return whole if whole is None or part is None else whole.index_copy(0, where, part)
+
+        tokens = self.tokens.index_copy(0, sent(where, self.tokens.device), after.tokens)
         if after.times is not None:
-            times = torch.zeros(len(tokens), dtype=after.times.dtype, device=tokens.device)
-            times[rows] = after.times
-        if row_nfe is not None and after.row_nfe is not None:
-            row_nfe = row_nfe.index_put((rows,), after.row_nfe)
-        return dataclasses.replace(after, tokens=tokens, times=times, row_nfe=row_nfe)
+            times = into(torch.zeros(len(tokens), dtype=after.times.dtype), after.times)
+        row_nfe, left = into(self.row_nfe, after.row_nfe), None if after.left is None else into(self.left, after.left)
+        return dataclasses.replace(after, tokens=tokens, times=times, row_nfe=row_nfe, left=left)
 
 
 class Rule(Protocol):
@@ -172,7 +186,7 @@ class Move:
 
     def law(self, run: Run, prediction: Prediction, state: State, at: Tensor) -> Tensor:
         """Weights of the next states at the True positions of `at`, [N, S]; negative ones as the rule has them."""
-        xt = state.tokens[at]
+        xt = picked(state.tokens, at)
         t, s = (torch.full(xt.shape, x, device=xt.device, dtype=float_type(xt.device)) for x in (state.t, self.s))
         rows = prediction.log_score(at) if self.reads == "score" else prediction.log_p0(at)
         if run.reshape is not None and self.reads == "p0":
@@ -189,10 +203,20 @@ def to_clean(reads: Reads) -> Move:
     return Move(reads, 0.0, CLEAN[reads], math.inf)
 
 
-def chunks(at: Tensor, width: int, itemsize: int = 8) -> Iterator[Tensor]:
-    """The True positions of `at` in parts whose laws [N, width] take at most BYTES: masks like `at`, in its order."""
+def indices(rows: Tensor) -> Tensor:
+    """Rows [b] int64 of a bool a row, [B]; indices stay what they are."""
+    return rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+
+
+def room(device: torch.device) -> int:
+    """Bytes for one tensor of laws."""
+    return BYTES if device.type == "cpu" else BYTES_THERE
+
+
+def chunks(at: Tensor, width: int, device: torch.device, itemsize: int = 8) -> Iterator[Tensor]:
+    """The True positions of `at` in parts whose laws [N, width] fit `room(device)`: masks like `at`, in its order."""
     where = at.flatten().nonzero()[:, 0]
-    for part in torch.split(where, max(1, BYTES // (width * itemsize))) if len(where) else ():
+    for part in torch.split(where, max(1, room(device) // (width * itemsize))) if len(where) else ():
         mask = torch.zeros(at.numel(), dtype=torch.bool, device=at.device)
         mask[part] = True
         yield mask.view(at.shape)
@@ -207,15 +231,15 @@ def advance(run: Run, state: State, move: Move) -> State:
 
 
 def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
-    """Draw every position of `at` from its whole law, with the uniforms u [B, L]."""
+    """Draw every position of `at` [B, L] from its whole law, with the uniforms u [B, L]."""
     if not bool(at.any()):
         return state
     prediction, tokens, lost = run.predict(state), state.tokens.clone(), 0.0
-    for part in chunks(at, run.model.process.num_states):
+    for part in chunks(at, run.model.process.num_states, tokens.device):
         weights = move.law(run, prediction, state, part)
         lost += float(clipped(weights).sum())
-        tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
-    return count(state, tokens, lost, int(at.sum()))
+        put(tokens, part, run.draws.choose(weights, u[part]))
+    return count(state, tokens, None, lost, int(at.sum()))
 
 
 def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
@@ -228,22 +252,26 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
         leave.fill_(min(move.odds, 1.0))
     elif bool(at.any()):
         prediction = run.predict(state)
-        for part in chunks(at, run.model.process.num_states, itemsize=4):
-            mass = move.odds * precise(prediction.log_total(part)).exp()
+        for part in chunks(at, run.model.process.num_states, state.tokens.device, itemsize=4):
+            mass = move.odds * precise(prediction.log_total(part)).cpu().exp()
             lost += float((mass - 1).clamp(min=0).sum())
-            leave[part.to(u.device)] = mass.clamp(max=1)
-    turns = at & (u < leave).to(at.device)
+            leave[part] = mass.clamp(max=1)
+    turns = at & (u < leave)
+    left = at & ~turns
     if prediction is not None:
         tokens = write(run, prediction, state.tokens, turns, u / leave, move.reads)
-        return count(state, tokens, lost, int(at.sum()))
+        return count(state, tokens, left, lost, int(at.sum()))
     state, busy = dataclasses.replace(state, decisions=state.decisions + int(at.sum())), turns.any(1)
     if not bool(busy.any()):
         return state
     if run.whole or bool(busy.all()):
-        return count(state, write(run, run.predict(state), state.tokens, turns, u / leave, move.reads), lost, 0)
-    some, active, chance = run.keep(busy), state.keep(busy), (u / leave)[busy.to(u.device)]
+        tokens = write(run, run.predict(state), state.tokens, turns, u / leave, move.reads)
+        return count(state, tokens, left, lost, 0)
+    some, active, chance = run.keep(busy), state.keep(busy), (u / leave)[busy]
     tokens = write(some, some.predict(active), active.tokens, turns[busy], chance, move.reads)
-    return dataclasses.replace(state.merged(busy, count(active, tokens, lost, 0)), times=state.times)
+    return dataclasses.replace(
+        state.merged(busy, count(active, tokens, left[busy], lost, 0)), times=state.times, left=left
+    )
 
 
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
@@ -253,22 +281,23 @@ def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Te
     up to a constant, so that they are normalized only where a transform has to see them.
     """
     tokens = tokens.clone()
-    for part in chunks(turns, run.model.process.num_states):
+    for part in chunks(turns, run.model.process.num_states, tokens.device):
         rows = prediction.log_p0(part) if reads == "p0" else prediction.log_score(part)
         log_p = widest(rows[:, : run.model.process.vocab_size])
         if run.reshape is not None:
             weights = run.reshape(torch.log_softmax(log_p, -1)).exp()
         else:
             weights = (log_p - log_p.amax(-1, keepdim=True)).exp_()
-        tokens[part] = run.draws.choose(weights, u[part.to(u.device)])
+        put(tokens, part, run.draws.choose(weights, u[part]))
     return tokens
 
 
-def count(state: State, tokens: Tensor, lost: float, decisions: int) -> State:
-    """The state with new tokens, one evaluation of the network later."""
+def count(state: State, tokens: Tensor, left: Tensor | None, lost: float, decisions: int) -> State:
+    """The state with new tokens, one evaluation of the network later. left: as the state's, None for not known."""
     return dataclasses.replace(
         state,
         tokens=tokens,
+        left=left,
         nfe=state.nfe + 1,
         row_nfe=None if state.row_nfe is None else state.row_nfe + 1,
         clipped=state.clipped + lost,

@@ -9,6 +9,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from unmask.devices import picked
 from unmask.sampling.draws import widest
 from unmask.sampling.laws import Reads
 from unmask.sampling.rules import Model, Prediction, Run, StandIn, State, chunks, to_clean
@@ -54,9 +55,9 @@ def read_top(run: Run, reads: Reads, before: State | None, tokens: Tensor, at: T
         return Top(torch.zeros_like(at), none.sum(-1), none.long(), none)
     plain, size = dataclasses.replace(run, reshape=None), run.model.process.vocab_size
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for part in chunks(at, run.model.process.num_states):
+    for part in chunks(at, run.model.process.num_states, tokens.device):
         weights = to_clean(reads).law(plain, answer, before, part)[:, :size].clamp(min=0)
-        found.append(_likeliest(weights / weights.sum(-1, keepdim=True), tokens[part], k))
+        found.append(_likeliest(weights / weights.sum(-1, keepdim=True), picked(tokens, part), k))
     p, other, other_p = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Top(at.clone(), p.double(), other, other_p.double())
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
-from unmask.sampling.draws import float_type, precise, widest
+from unmask.sampling.draws import widest
 from unmask.sampling.laws import Reads
 from unmask.sampling.orders import BLIND, ORDERS, Order, confidence, entropy, ranks, rounded
 from unmask.sampling.rules import LATEST, Prediction, Run, State, chunks, count, write
@@ -39,9 +39,9 @@ class View:
 
     def read(self, order: Order) -> Tensor:
         """The order's score [B, L] from p0, rounded, a part of the positions at a time; -inf where `at` is False."""
-        score = torch.full(self.at.shape, -math.inf, device=self.at.device, dtype=float_type(self.at.device))
-        for part in chunks(self.at, self.run.model.process.num_states, itemsize=4):
-            score[part] = rounded(order(self.prediction.log_p0(part))).to(score.dtype)
+        score = torch.full(self.at.shape, -math.inf, dtype=torch.float64)
+        for part in chunks(self.at, self.run.model.process.num_states, self.state.tokens.device, itemsize=4):
+            score[part] = rounded(order(self.prediction.log_p0(part))).cpu().double()
         return score
 
     def ranks(self, score: Tensor) -> Tensor:
@@ -51,16 +51,15 @@ class View:
     @functools.cached_property
     def uniforms(self) -> Tensor:
         """A keyed uniform a position: [B, L]."""
-        u, device = self.run.draws.uniforms("order", self.state.step, self.at.shape[1]), self.at.device
-        return u.to(device, float_type(device))
+        return self.run.draws.uniforms("order", self.state.step, self.at.shape[1])
 
 
 Choose = Callable[[View], Tensor]
 
 
 def time_of(process: Process, lost: Tensor) -> Tensor:
-    """The time at which 1 - alpha is `lost`, at least LATEST: [B] float64 from [B]."""
-    return process.schedule.inverse(1 - precise(lost)).clamp(min=LATEST)
+    """The time at which 1 - alpha is `lost`, at least LATEST: [B] float64 from float64."""
+    return process.schedule.inverse(1 - lost).clamp(min=LATEST)
 
 
 def time_of_masks(run: Run, at: Tensor) -> Tensor:
@@ -68,17 +67,17 @@ def time_of_masks(run: Run, at: Tensor) -> Tensor:
 
     1 - alpha(t) = masks / open, as a share of 1 - alpha(1): all masked is t = 1.
     """
-    share = precise(at.sum(1)) / precise((~run.canvas.frozen).sum(1)).clamp(min=1)
-    first = run.model.process.schedule.one_minus_alpha(torch.ones((), dtype=torch.float64, device=share.device))
-    return time_of(run.model.process, share * first).to(at.device, float_type(at.device))
+    share = at.sum(1).double() / (~run.canvas.here).sum(1).clamp(min=1)
+    first = run.model.process.schedule.one_minus_alpha(torch.ones((), dtype=torch.float64))
+    return time_of(run.model.process, share * first)
 
 
-def _move(view: View, turns: Tensor) -> State:
-    """Draw the tokens of `turns` [B, L]. Does not set t, times and done."""
+def _move(view: View, turns: Tensor, left: Tensor) -> State:
+    """Draw the tokens of `turns` [B, L], behind which `left` is left. Does not set t, times and done."""
     run, state = view.run, view.state
     u = run.draws.uniforms("token", state.step, run.canvas.length)
     tokens = write(run, view.prediction, state.tokens, turns, u, "p0")
-    return dataclasses.replace(count(state, tokens, 0.0, int(turns.sum())), step=state.step + 1)
+    return dataclasses.replace(count(state, tokens, left, 0.0, int(turns.sum())), step=state.step + 1)
 
 
 def _settle(state: State, left: Tensor, times: Tensor) -> State:
@@ -107,7 +106,7 @@ class Unmasking:
         view = View(run, dataclasses.replace(state, times=time_of_masks(run, at)), at)
         turns = self.choose(view) & at
         left = at & ~turns
-        return _settle(_move(view, turns), left, time_of_masks(run, left))
+        return _settle(_move(view, turns, left), left, time_of_masks(run, left))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +128,12 @@ class FirstHitting:
         if not bool(at.any()):
             return _settle(state, at, run.times(state))
         u = run.draws.uniforms("hit", state.step, 1)[:, 0]
-        lost = process.schedule.one_minus_alpha(precise(run.times(state))).to(u.device)
-        lost = lost * u ** (1 / at.sum(1).clamp(min=1).to(u.device, torch.float64))
-        times = torch.where(at.any(1), time_of(process, lost).to(at.device, float_type(at.device)), run.times(state))
+        lost = process.schedule.one_minus_alpha(run.times(state)) * u ** (1 / at.sum(1).clamp(min=1).double())
+        times = torch.where(at.any(1), time_of(process, lost), run.times(state))
         view = View(run, dataclasses.replace(state, times=times), at)
         turns = at & (view.ranks(view.uniforms) == 0)
-        return _settle(_move(view, turns), at & ~turns, times)
+        left = at & ~turns
+        return _settle(_move(view, turns, left), left, times)
 
 
 def in_order(name: str, steps: int) -> Unmasking:

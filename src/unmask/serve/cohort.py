@@ -12,7 +12,7 @@ import torch
 
 from unmask.model import AutoregressiveLM, DiffusionLM, LanguageModel
 from unmask.nn.cache import KVCache
-from unmask.sampling.autoregressive import cache_for, draw_next
+from unmask.sampling.autoregressive import cache_for, draw_next, with_logits
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws
 from unmask.sampling.loop import Frame
@@ -26,7 +26,7 @@ from unmask.serve.work import Look, Row, Sure
 def _canvas(rows: Sequence[Row], device: torch.device) -> tuple[Canvas, Draws]:
     """All rows on one canvas, and the draws of each: row i is sample `row.sample` of `row.seed`."""
     tokens, frozen = (torch.cat([getattr(row.canvas, name) for row in rows]) for name in ("tokens", "frozen"))
-    samples, seeds = torch.tensor([row.sample for row in rows], device=device), tuple(row.seed for row in rows)
+    samples, seeds = torch.tensor([row.sample for row in rows]), tuple(row.seed for row in rows)
     return Canvas(tokens, frozen).to(device), Draws(samples, seeds[0], seeds=seeds)
 
 
@@ -73,6 +73,7 @@ class DiffusionCohort:
         self._nfe, seconds = state.nfe, time.monotonic() - self._began
         here = ~self._running.run.model.process.is_mask(frame.tokens)
         tokens, here, committed = (x.cpu() for x in (frame.tokens, here, frame.committed))
+        self._running.run.draws.watch.settle()
         sure, nfe = _by_row(frame.top, len(self.rows)), state.row_nfe.tolist()
         return [
             Look(
@@ -90,7 +91,7 @@ class DiffusionCohort:
     def keep(self, places: list[int]) -> None:
         """Go on with these rows."""
         self.rows = [self.rows[i] for i in places]
-        self._running.keep(torch.tensor(places, device=self._running.run.canvas.tokens.device))
+        self._running.keep(torch.tensor(places))
 
 
 def _by_row(top: Top | None, rows: int) -> list[tuple[Sure, ...]]:
@@ -115,7 +116,7 @@ class AutoregressiveCohort:
         self._start = self._end = int(canvas.frozen[0].sum())
         bos = canvas.tokens.new_full((len(rows), 1), model.bos_id)
         self._read = torch.cat([bos, canvas.tokens], 1)
-        self._u = self._draws.uniforms("next", 0, canvas.length)
+        self._u = with_logits(self._draws.uniforms("next", 0, canvas.length), model.device)
         # On CUDA the fast cache records a graph for one number of rows, and here rows leave.
         fast, size = model.device.type == "cpu", (len(rows), canvas.length)
         self._cache: KVCache = cache_for(model, *size) if fast else model.net.cache(*size)
@@ -131,6 +132,7 @@ class AutoregressiveCohort:
         self._seen = self._end = place + 1
         self.evaluated.append(len(self.rows))
         tokens = self._read[:, 1:].cpu().clone()
+        self._draws.watch.settle()
         length, made = tokens.shape[1], self._end - self._start
         here = torch.arange(length) < self._end
         top = None

@@ -1,0 +1,36 @@
+"""Tensors on their way to a device: the processor asks for the move, and does not wait for what the device is at.
+
+Which positions are written is decided on the CPU. A GPU that had to be asked would stand still while it answers and
+while the next kernels are launched; as it is, they are queued behind those of the network, which take longer.
+Shapes: B rows, L positions, N of them.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """x on a device. From the CPU to CUDA by way of pinned memory, which alone is copied without waiting."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+def places(at: Tensor, device: torch.device) -> Tensor:
+    """Where `at` [B, L] bool is True, as places in [B * L], in its order: [N] int64 on a device."""
+    return sent(at.flatten().nonzero()[:, 0], device)
+
+
+def picked(x: Tensor, at: Tensor) -> Tensor:
+    """x [B, L, ...] at the True positions of `at` [B, L], which may be on another device: [N, ...] where x is."""
+    return x.flatten(0, 1).index_select(0, places(at, x.device))
+
+
+def put(x: Tensor, at: Tensor, values: Tensor) -> None:
+    """Write values [N] to the True positions of `at` [B, L] of x [B, L], contiguous, in place."""
+    x.view(-1).index_copy_(0, places(at, x.device), values)
+
+
+def rows_of(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows of x [B, ...] at these indices [b], which may be on another device."""
+    return x.index_select(0, sent(rows, x.device))
