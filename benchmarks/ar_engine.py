@@ -19,7 +19,7 @@ from unmask.nn.cache import KVCache
 from unmask.nn.decoding import SOURCE, compiled_cache, product
 from unmask.nn.native.build import build
 from unmask.sampling import Canvas, generate
-from unmask.sampling.autoregressive import write_one
+from unmask.sampling.autoregressive import Writer
 from unmask.sampling.draws import EXACT, keyed
 
 LENGTH = 1024
@@ -44,14 +44,14 @@ def written(cache: KVCache) -> KVCache:
 def ours(model: AutoregressiveLM, cache: KVCache, count: int) -> Turn:
     batch = cache.keys.shape[1]
     draws = keyed(batch, model.device, seed=0, generator=None, mode=EXACT)
-    u = draws.uniforms("next", 0, LENGTH)
+    u, write = draws.uniforms("next", 0, LENGTH), Writer(model, cache, draws)
 
     def run() -> None:
         x = torch.full((batch, 1), model.bos_id)
         for held in HELD:
             cache.length = held
             for i in range(count):
-                x = write_one(model, x, cache, draws, u[:, held + i])[:, None]
+                x = write(x, u[:, held + i])[:, None]
 
     return lambda: clock(run, count * len(HELD))
 

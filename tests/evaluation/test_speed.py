@@ -71,19 +71,20 @@ def test_all_take_turns_and_everything_is_counted(monkeypatch):
 
 def test_long_runs_are_extrapolated_from_their_middle_and_marked(monkeypatch):
     states, caches = [], []
-    following, write_one = speed.denoise, speed.write_one
+    following = speed.denoise
 
     def watched(*args, **options):
         running = following(*args, **options)
         states.append((options["steps"], running))
         return running
 
-    def writing(model, x, cache, *rest):
-        caches.append(cache.length)
-        return write_one(model, x, cache, *rest)
+    class Writing(speed.Writer):
+        def __call__(self, x, u):
+            caches.append(self.cache.length)
+            return super().__call__(x, u)
 
     monkeypatch.setattr(speed, "denoise", watched)
-    monkeypatch.setattr(speed, "write_one", writing)
+    monkeypatch.setattr(speed, "Writer", Writing)
     monkeypatch.setattr(speed, "_clock", lambda work, device: [work(), 3.0][1])
     found = speed.latency(
         PAIR, steps=[4, 20, 40], repeats=1, whole_steps=4, whole_tokens=8, probe=(6, 4), hf=False

@@ -100,9 +100,8 @@ def test_one_step_is_drawn_from_the_law_it_states(process: Process, rule: str) -
     counts, laws = [], []
     for step, (t, s) in enumerate([(1.0, 0.7), (0.6, 0.3), (0.2, 0.0)]):
         move = dataclasses.replace(RULES[rule](1, 1.0), times=(t, s)).move(process, 0)
-        u = run.draws.uniforms("token", step, 2)
         draw = draw_committing if process.commits else draw_any
-        after = draw(run, State(start, t), move, masked(process, start), u).tokens
+        after = draw(run, State(start, t, step), move, masked(process, start)).tokens
         law = rows_law(run, move, x, t)
         laws.append((law[:, 0, :, None] * law[:, 1, None, :]).flatten(1))
         index = (after * torch.tensor([process.num_states, 1])).sum(-1).view(len(x), n)
@@ -136,8 +135,8 @@ def test_the_fast_draw_is_the_general_draw(rule: str, warp: float, reshape: Tran
     moves = [(t, made.move(process, i)) for i, t in enumerate(made.times[:-1])] + [(0.1, to_clean(made.reads))]
     turned = 0
     for i, (t, move) in enumerate(moves):
-        at, u = process.is_mask(start), run.draws.uniforms("token", i, 2)
-        fast, general = (f(run, State(start, t), move, at, u) for f in (draw_committing, draw_any))
+        at = process.is_mask(start)
+        fast, general = (f(run, State(start, t, i), move, at) for f in (draw_committing, draw_any))
         assert torch.equal(fast.tokens, general.tokens)
         assert fast.decisions == general.decisions
         assert fast.clipped == pytest.approx(general.clipped, abs=1e-9)

@@ -7,6 +7,7 @@ import torch
 
 import unmask
 from sampling.nets import autoregressive, diffusion, in_blocks
+from unmask.errors import UnmaskError
 from unmask.nn import graphs
 from unmask.random import uniform
 from unmask.sampling.batching import calibrate, free_memory, many
@@ -102,6 +103,20 @@ def test_a_compiled_network_whose_weights_are_moved_or_rounded_is_recorded_anew(
     for model in (plain, fast):
         model.to(device="cpu").to(device=device())
     same(plain, fast, canvas, steps=5, seed=4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_laws_that_are_none_are_said_in_the_end(compiled):
+    torch._dynamo.reset()
+    for make in (diffusion, lambda: diffusion("x0"), autoregressive):
+        _, model = both(make())
+        model = model.compile() if compiled else model
+        assert unmask.sample(model, unmask.Canvas.blank(12, batch=2), seed=0).tokens.is_cuda
+        with torch.no_grad():
+            model.net.vocab_embed.embedding.fill_(torch.nan)
+        with pytest.raises(UnmaskError, match="laws to draw from hold NaN"):
+            unmask.sample(model, unmask.Canvas.blank(12, batch=2), seed=0)
+    assert int(torch.ones(3, device=device()).sum()) == 3  # the device goes on
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -20,6 +20,7 @@ from unmask.diffusion.processes import Process
 from unmask.diffusion.times import spread, wide
 from unmask.errors import ConfigError
 
+CHUNK, CHUNK_THERE = 8192, 32_768  # columns of logits upcast at a time, on the CPU and on an accelerator
 LEAST_SURVIVAL = 1e-3 * (1 - 1e-4)  # alpha; below it a score does not tell x0 from the noise, e^sigma <= 1e3
 
 
@@ -32,7 +33,7 @@ class Parametrization(Protocol):
     def log_p0(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """log p(x0 | xt): [N, V], normalised."""
 
-    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int = 8192) -> Tensor:
+    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int | None = None) -> Tensor:
         """log of the sum over y != xt of the scores: [N], a chunk of the vocabulary at a time."""
 
 
@@ -62,15 +63,15 @@ def _carry_over(process: Process, log_p0: Tensor, xt: Tensor) -> Tensor:
     if not process.commits:
         return log_p0
     masked = process.is_mask(xt)
-    if bool(masked.all()):  # what samplers ask for: nothing of [N, V] is written again
+    if xt.device.type == "cpu" and bool(masked.all()):  # what samplers ask for; a device would have to be waited for
         return log_p0
-    seen = torch.where(masked, 0, xt)[..., None]
-    one_hot = torch.full_like(log_p0, -math.inf).scatter_(-1, seen, 0.0)
-    return torch.where(masked[..., None], log_p0, one_hot)
+    masked, seen = masked[..., None], torch.where(masked, 0, xt)[..., None]
+    return log_p0.masked_fill(~masked, -math.inf).scatter(-1, seen, log_p0.gather(-1, seen).where(masked, 0.0))
 
 
-def _log_sum(columns: Tensor, chunk: int) -> Tensor:
+def _log_sum(columns: Tensor, chunk: int | None) -> Tensor:
     """logsumexp over the last axis, a chunk upcast at a time: [...]."""
+    chunk = chunk or (CHUNK if columns.device.type == "cpu" else CHUNK_THERE)
     total = None
     for start in range(0, columns.shape[-1], chunk):
         term = torch.logsumexp(upcast(columns[..., start : start + chunk]), -1)
@@ -127,7 +128,7 @@ class RawScore:
         likelihood = process.transpose_transition(xt, sigma.to(scores.dtype))[..., : process.vocab_size]
         return torch.log_softmax(clean.log() + likelihood.log(), -1)
 
-    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int = 8192) -> Tensor:
+    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int | None = None) -> Tensor:
         """log of the sum over y != xt of the scores: [N]. Reads the logits a chunk of columns at a time."""
         others = _columns(logits, process.num_states).scatter(-1, xt[..., None], -math.inf)
         total = _log_sum(others, chunk)
@@ -150,7 +151,7 @@ class CleanLogits:
         """log p_t(y) / p_t(xt) of the model's own posterior: [N, S], 0 at y = xt."""
         return process.log_score(self.log_p0(process, logits, xt, t), xt, t)
 
-    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int = 8192) -> Tensor:
+    def log_total(self, process: Process, logits: Tensor, xt: Tensor, t: Tensor, chunk: int | None = None) -> Tensor:
         """log of the sum over y != xt of the scores: [N].
 
         Absorbing: at the mask it is -log(e^sigma - 1), at a token its negative, whatever the logits.

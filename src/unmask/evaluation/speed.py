@@ -16,9 +16,10 @@ from unmask.errors import ConfigError
 from unmask.evaluation.latency import BreakEven, Latency, Side, against, break_even
 from unmask.evaluation.sizes import SIZES, TWINS, Pair, build_pair, given_pair, hugging_face, is_gpt2, parameters
 from unmask.model import AutoregressiveLM, DiffusionLM
+from unmask.nn.cache import growing
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas, Sample, generate, sample
-from unmask.sampling.autoregressive import cache_for, with_logits, write_one
+from unmask.sampling.autoregressive import Writer, cache_for, with_logits
 from unmask.sampling.draws import EXACT, keyed
 from unmask.sampling.loop import denoise
 from unmask.sampling.rules import GridRule, State
@@ -249,8 +250,9 @@ def _middle_tokens(model: AutoregressiveLM, batch: int, tokens: int, count: int)
     def write(few: int) -> None:
         x, cache.length = torch.full((batch, 1), model.bos_id, device=model.device), first
         for i in range(few):
-            x = write_one(model, x, cache, draws, u[:, first + i])[:, None]
+            x = one(x, u[:, first + i])[:, None]
 
+    one = Writer(model, cache, draws)
     write(1)
     return _clock(lambda: write(count), model.device) / count
 
@@ -271,10 +273,11 @@ def _filled(model: Any, batch: int, held: int) -> Any:
 @torch.inference_mode()
 def _written(model: Any, batch: int, given: int, count: int, bos_id: int, cache: Any) -> Any:
     ids = torch.full((batch, given), bos_id, device=model.device)
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, do_sample=True, top_k=0,
-        top_p=1.0, temperature=1.0, max_new_tokens=count,
-    )  # fmt: skip
+    with growing(model.device):  # four times as fast on an H100 as it is by itself
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, do_sample=True, top_k=0,
+            top_p=1.0, temperature=1.0, max_new_tokens=count,
+        )  # fmt: skip
     assert out.shape[1] == given + count
     return out
 

@@ -3,6 +3,7 @@
 Shapes: B batch, H heads, K keys, L queries, d head width.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -12,6 +13,17 @@ from torch import Tensor
 from unmask.errors import ConfigError
 
 Engine = Callable[[Tensor, "KVCache"], Tensor]
+
+
+def growing(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, attention on CUDA goes without cuDNN's kernels: they are planned anew for each length of a cache."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    found: contextlib.AbstractContextManager[None] = sdpa_kernel(others)
+    return found
 
 
 @dataclasses.dataclass(eq=False)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
-from unmask.nn.cache import KVCache, StaticCache
+from unmask.nn.cache import KVCache, StaticCache, growing
 from unmask.nn.dropout import keyed_dropout
 from unmask.nn.masks import attention_mask
 from unmask.nn.rotary import Rotary, rotate
@@ -195,18 +195,6 @@ class OutputLayer(nn.Module):
         self.adaLN_modulation = None if config.cond_dim is None else nn.Linear(config.cond_dim, 2 * config.width)
 
 
-def _kernels(h: Tensor, cache: KVCache | None) -> contextlib.AbstractContextManager[None]:
-    """Which kernels attention may choose from: behind a cache that grows not cuDNN's, which plans anew each length."""
-    if cache is None or not h.is_cuda:
-        return contextlib.nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    found: contextlib.AbstractContextManager[None] = sdpa_kernel(
-        [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    )
-    return found
-
-
 class Transformer(nn.Module):
     """Tokens in, hidden states out; logits only of the hidden states that the caller asks for."""
 
@@ -279,7 +267,7 @@ class Transformer(nn.Module):
             still = StaticCache.of(cache, x.shape[1])
             h = h + self.position_embed.embedding[slice(start, end) if still is None else still.at]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
-        with _kernels(h, cache):
+        with contextlib.nullcontext() if cache is None else growing(h.device):
             h = self.stack(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])

@@ -12,9 +12,11 @@ from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
 from unmask.nn.compiled import is_compiled
 from unmask.nn.decoding import compiled_cache, why_not
+from unmask.nn.graphs import record
+from unmask.nn.static import StaticStep
 from unmask.nn.transformer import Transformer
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.draws import EXACT, Draws, float_type, keyed, widest
+from unmask.sampling.draws import EXACT, Draws, categorical, float_type, keyed, widest
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
@@ -112,9 +114,9 @@ def _write(
     read = torch.cat([canvas.tokens.new_full((B, 1), model.bos_id), canvas.tokens], 1)  # bos, then the canvas
     u = with_logits(draws.uniforms("next", 0, L), model.device)
     ended = torch.zeros(B, dtype=torch.bool, device=read.device)
-    nfe, seen = 0, 0
+    nfe, seen, write = 0, 0, Writer(model, cache, draws, reshape)
     for i in range(start, L):
-        new = write_one(model, read[:, seen : i + 1], cache, draws, u[:, i], reshape)
+        new = write(read[:, seen : i + 1], u[:, i])
         seen, nfe = (0 if cache is None else i + 1), nfe + 1
         if eos is not None:
             new = torch.where(ended, eos, new)
@@ -129,17 +131,39 @@ def _write(
     return read[:, 1:], nfe
 
 
-def write_one(
-    model: AutoregressiveLM,
-    x: Tensor,
-    cache: KVCache | None,
-    draws: Draws,
-    u: Tensor,
-    reshape: Transform | None = None,
-) -> Tensor:
-    """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read."""
-    logits = model.net.head(model.net.hidden(x)[:, -1]) if cache is None else model.next_logits(x, cache)
-    return draw_next(logits, draws, u, reshape)
+class Writer:
+    """Writes a token a call: the network, then the draw, which is a graph too where the network's step is one."""
+
+    def __init__(
+        self, model: AutoregressiveLM, cache: KVCache | None, draws: Draws, reshape: Transform | None = None
+    ) -> None:
+        self.model, self.cache, self.draws, self.reshape = model, cache, draws, reshape
+        still = cache is not None and isinstance(cache.engine, StaticStep) and model.device.type == "cuda"
+        self.still = still and draws.exact and reshape is None
+        self.recorded: tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """The token [B] after x [B, L], drawn with u [B]; x is all there is, or all that the cache has not read.
+
+        As a graph's, it is there until the next call.
+        """
+        net = self.model.net
+        logits = net.head(net.hidden(x)[:, -1]) if self.cache is None else self.model.next_logits(x, self.cache)
+        if not self.still:
+            return draw_next(logits, self.draws, u, self.reshape)
+        return self.replay(logits, u)
+
+    def replay(self, logits: Tensor, u: Tensor) -> Tensor:
+        """`draw_next` of logits [B, V] and u [B] as a graph."""
+        if self.recorded is None:
+            own, chance = logits.clone(), u.clone()
+            graph, new = record(lambda: categorical(_weights(own), chance, self.draws.watch))
+            self.recorded = graph, own, chance, new
+        graph, own, chance, new = self.recorded
+        own.copy_(logits)
+        chance.copy_(u)
+        graph.replay()
+        return new
 
 
 def with_logits(u: Tensor, device: torch.device) -> Tensor:
@@ -157,8 +181,13 @@ def draw_next(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None
 
 def _draw(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None) -> Tensor:
     """A token a row, [N] from logits [N, V] and u [N]."""
-    wide = widest(logits)
     if reshape is None and draws.exact:  # which takes weights of any sum
-        return draws.choose((wide - wide.amax(-1, keepdim=True)).exp(), u)
-    log_p = torch.log_softmax(wide, -1)
+        return draws.choose(_weights(logits), u)
+    log_p = torch.log_softmax(widest(logits), -1)
     return draws.choose((log_p if reshape is None else reshape(log_p)).exp(), u)
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """Weights [N, V] of the next token, the largest 1."""
+    wide = widest(logits)
+    return (wide - wide.amax(-1, keepdim=True)).exp()

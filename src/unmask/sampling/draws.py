@@ -60,28 +60,27 @@ class Watch:
     """Looks at laws before they are drawn from: on the CPU at once; on CUDA, which is not waited for, in the end."""
 
     def __init__(self) -> None:
-        self.bad: Tensor | None = None
-        self.seen = 0
+        self.bad: Tensor | None = None  # a count, on the device, where a graph that was recorded goes on counting
 
     def see(self, mass: Tensor) -> None:
         """The sums [N] of laws. UnmaskError for NaN, infinity or nothing positive, from here or from `settle`."""
         bad = ~(torch.isfinite(mass) & (mass > 0))
         if mass.is_cuda:
-            self.bad = bad.sum() if self.bad is None else self.bad + bad.sum()
-            self.seen += len(bad)
+            self.bad = torch.zeros((), dtype=torch.int64, device=mass.device) if self.bad is None else self.bad
+            self.bad.add_(bad.sum())
         elif bool(bad.any()):
-            raise _unlawful(int(bad.sum()), len(bad))
+            raise _unlawful(f"{int(bad.sum())} of {len(bad)}")
 
     def settle(self) -> None:
         """Wait for the device, and say what `see` saw since the last time."""
-        bad, seen, self.bad, self.seen = self.bad, self.seen, None, 0
+        bad, self.bad = self.bad, None
         if bad is not None and int(bad):
-            raise _unlawful(int(bad), seen)
+            raise _unlawful(str(int(bad)))
 
 
-def _unlawful(bad: int, seen: int) -> UnmaskError:
+def _unlawful(count: str) -> UnmaskError:
     return UnmaskError(
-        f"{bad} of {seen} laws to draw from hold NaN, infinity, or no mass at all",
+        f"{count} laws to draw from hold NaN, infinity, or no mass at all",
         "the network's output is not finite or underflows: try float32 weights",
     )
 

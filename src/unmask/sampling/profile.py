@@ -12,6 +12,7 @@ import torch
 from unmask.model import LanguageModel
 from unmask.nn.decoding import Decoder
 from unmask.nn.static import StaticStep
+from unmask.sampling.autoregressive import Writer
 from unmask.sampling.draws import Draws
 
 PARTS = ("body", "head", "draw", "rest")
@@ -95,13 +96,18 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
         found.draws += len(weights)
         return timed("draw", choose, draws, weights, u)
 
-    choose = Draws.choose
+    def replayed(writer: Writer, logits: torch.Tensor, u: torch.Tensor) -> Any:
+        found.draws += len(u)
+        return timed("draw", replay, writer, logits, u)
+
+    choose, replay = Draws.choose, Writer.replay
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.ExitStack() as swaps:
         for owner, name, stand_in in (
             (net, "hidden", body(net.hidden, 0)), (Decoder, "hidden", body(Decoder.hidden, 1)),
             (StaticStep, "__call__", body(StaticStep.__call__, 1)),  # a graph is one piece: its head counts as body
+            (Writer, "replay", replayed),
             (net, "head", head(net.head, 0)), (Decoder, "head", head(Decoder.head, 1)), (Draws, "choose", chosen),
         ):  # fmt: skip
             swaps.enter_context(_swapped(owner, name, stand_in))

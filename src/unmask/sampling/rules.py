@@ -225,16 +225,21 @@ def chunks(at: Tensor, width: int, device: torch.device, itemsize: int = 8) -> I
 def advance(run: Run, state: State, move: Move) -> State:
     """Make a move: draw the tokens that may change. Does not set `done`."""
     process, at = run.model.process, run.open(state)
-    u = run.draws.uniforms("token", state.step, run.canvas.length)
     draw = draw_committing if process.commits and run.draws.exact else draw_any
-    return dataclasses.replace(draw(run, state, move, at, u), t=move.s, times=None, step=state.step + 1)
+    return dataclasses.replace(draw(run, state, move, at), t=move.s, times=None, step=state.step + 1)
 
 
-def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
-    """Draw every position of `at` [B, L] from its whole law, with the uniforms u [B, L]."""
+def chance(run: Run, state: State) -> Tensor:
+    """The uniforms of the new tokens of a move, [B, L]."""
+    return run.draws.uniforms("token", state.step, run.canvas.length)
+
+
+def draw_any(run: Run, state: State, move: Move, at: Tensor) -> State:
+    """Draw every position of `at` [B, L] from its whole law."""
     if not bool(at.any()):
         return state
     prediction, tokens, lost = run.predict(state), state.tokens.clone(), 0.0
+    u = chance(run, state)
     for part in chunks(at, run.model.process.num_states, tokens.device):
         weights = move.law(run, prediction, state, part)
         lost += float(clipped(weights).sum())
@@ -242,20 +247,24 @@ def draw_any(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State
     return count(state, tokens, None, lost, int(at.sum()))
 
 
-def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -> State:
+def draw_committing(run: Run, state: State, move: Move, at: Tensor) -> State:
     """The draw of `draw_any` for a committing process, `at` masked: when first, then what, from the same uniform.
 
     The head runs only where a token turns; with normalized p0, the network only on rows in which one does.
     """
-    prediction, leave, lost = None, torch.zeros_like(u), 0.0
+    prediction, lost = None, 0.0
     if move.reads == "p0" or math.isinf(move.odds):
-        leave.fill_(min(move.odds, 1.0))
-    elif bool(at.any()):
-        prediction = run.predict(state)
-        for part in chunks(at, run.model.process.num_states, state.tokens.device, itemsize=4):
-            mass = move.odds * precise(prediction.log_total(part)).cpu().exp()
-            lost += float((mass - 1).clamp(min=0).sum())
-            leave[part] = mass.clamp(max=1)
+        u = chance(run, state)
+        leave = torch.full_like(u, min(move.odds, 1.0))
+    else:
+        prediction, totals = run.predict(state) if bool(at.any()) else None, [torch.zeros(0, dtype=torch.float64)]
+        if prediction is not None:
+            parts = chunks(at, run.model.process.num_states, state.tokens.device, itemsize=4)
+            totals = [precise(prediction.log_total(part)) for part in parts]
+        u = chance(run, state)  # while a device is at the totals
+        mass = move.odds * torch.cat(totals).cpu().exp()
+        lost = float((mass - 1).clamp(min=0).sum())
+        leave = torch.zeros_like(u).masked_scatter_(at, mass.clamp(max=1))
     turns = at & (u < leave)
     left = at & ~turns
     if prediction is not None:
@@ -267,8 +276,8 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor, u: Tensor) -
     if run.whole or bool(busy.all()):
         tokens = write(run, run.predict(state), state.tokens, turns, u / leave, move.reads)
         return count(state, tokens, left, lost, 0)
-    some, active, chance = run.keep(busy), state.keep(busy), (u / leave)[busy]
-    tokens = write(some, some.predict(active), active.tokens, turns[busy], chance, move.reads)
+    some, active, own = run.keep(busy), state.keep(busy), (u / leave)[busy]
+    tokens = write(some, some.predict(active), active.tokens, turns[busy], own, move.reads)
     return dataclasses.replace(
         state.merged(busy, count(active, tokens, left[busy], lost, 0)), times=state.times, left=left
     )

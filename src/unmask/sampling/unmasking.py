@@ -21,7 +21,7 @@ from unmask.errors import ConfigError
 from unmask.sampling.draws import widest
 from unmask.sampling.laws import Reads
 from unmask.sampling.orders import BLIND, ORDERS, Order, confidence, entropy, ranks, rounded
-from unmask.sampling.rules import LATEST, Prediction, Run, State, chunks, count, write
+from unmask.sampling.rules import LATEST, Prediction, Run, State, chance, chunks, count, write
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +39,11 @@ class View:
 
     def read(self, order: Order) -> Tensor:
         """The order's score [B, L] from p0, rounded, a part of the positions at a time; -inf where `at` is False."""
+        parts = chunks(self.at, self.run.model.process.num_states, self.state.tokens.device, itemsize=4)
+        found = [rounded(order(self.prediction.log_p0(part))) for part in parts]
+        _ = self.uniforms, self.chance  # while a device is at the scores
         score = torch.full(self.at.shape, -math.inf, dtype=torch.float64)
-        for part in chunks(self.at, self.run.model.process.num_states, self.state.tokens.device, itemsize=4):
-            score[part] = rounded(order(self.prediction.log_p0(part))).cpu().double()
-        return score
+        return score.masked_scatter_(self.at, torch.cat(found).cpu().double())
 
     def ranks(self, score: Tensor) -> Tensor:
         """The place of each position of `at` in the order of the scores [B, L], from 0."""
@@ -52,6 +53,11 @@ class View:
     def uniforms(self) -> Tensor:
         """A keyed uniform a position: [B, L]."""
         return self.run.draws.uniforms("order", self.state.step, self.at.shape[1])
+
+    @functools.cached_property
+    def chance(self) -> Tensor:
+        """The uniforms of the new tokens: [B, L]."""
+        return chance(self.run, self.state)
 
 
 Choose = Callable[[View], Tensor]
@@ -75,8 +81,7 @@ def time_of_masks(run: Run, at: Tensor) -> Tensor:
 def _move(view: View, turns: Tensor, left: Tensor) -> State:
     """Draw the tokens of `turns` [B, L], behind which `left` is left. Does not set t, times and done."""
     run, state = view.run, view.state
-    u = run.draws.uniforms("token", state.step, run.canvas.length)
-    tokens = write(run, view.prediction, state.tokens, turns, u, "p0")
+    tokens = write(run, view.prediction, state.tokens, turns, view.chance, "p0")
     return dataclasses.replace(count(state, tokens, left, 0.0, int(turns.sum())), step=state.step + 1)
 
 
