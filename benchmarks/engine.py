@@ -35,7 +35,8 @@ PARTS: dict[str, Callable[[Setting, Variant], Found]] = {
 ONCE = ("evaluations",)  # the same in every variant
 ON_CPU = ("lengths", "memory", "evaluations")  # of no goal on an accelerator, or what does not depend on the device
 
-COMPILED = ("generate", "batches")  # on an accelerator of compiled variants alone: the others are no opponents
+COMPILED = ("batch", "vocabulary", "generate", "batches")  # on an accelerator of compiled variants alone
+PLAIN = ("hidden",)  # there of the others alone, as what it is held against is not compiled
 
 
 def options() -> argparse.Namespace:
@@ -63,8 +64,8 @@ def taking_part(part: str, variants: list[Variant], on_cpu: bool) -> list[Varian
     if part in ON_CPU and not on_cpu:
         return []
     found = [variant for variant in variants if variant.parts is None or part in variant.parts]
-    if part in COMPILED and not on_cpu:
-        found = [variant for variant in found if variant.compile]
+    if part in (*COMPILED, *PLAIN) and not on_cpu:
+        found = [variant for variant in found if variant.compile == (part in COMPILED)]
     return found[:1] if part in ONCE else found
 
 

@@ -98,9 +98,16 @@ class Setting:
         pair = build_pair(self.size, device=self.device, dtype=variant.dtype)
         return made_faster(pair, quantize=variant.quantize, compile=variant.compile)
 
-    def masks(self, model: unmask.DiffusionLM, batch: int = 1, length: int | None = None) -> Tensor:
-        """A canvas of masks, [batch, L]."""
-        return torch.full((batch, length or self.shape.length), model.process.vocab_size, device=self.device)
+    def text(self, batch: int = 1, length: int | None = None) -> Tensor:
+        """Random tokens, [batch, L]: a GPU takes less power, and is faster, where all rows of a matrix are alike."""
+        at = torch.arange(batch * (length or self.shape.length)).view(batch, -1)
+        return (uniform(fold(0, "text"), at) * self.shape.tokens).long().to(self.device)
+
+    def halfway(self, model: unmask.DiffusionLM, batch: int = 1, length: int | None = None) -> Tensor:
+        """The middle of a run, [batch, L]: every second token of a text is a mask."""
+        x = self.text(batch, length)
+        x[:, ::2] = model.process.vocab_size
+        return x
 
 
 @dataclasses.dataclass(frozen=True)

@@ -135,3 +135,10 @@ class StaticCache(KVCache):
     def mask(self) -> Tensor:
         """[1, reach] bool, True where a token at `at` may see."""
         return torch.arange(self.reach, device=self.at.device)[None, :] <= self.at
+
+
+def attention_for(cache: KVCache | None, count: int) -> contextlib.AbstractContextManager[None]:
+    """Which kernels attention may choose from, for `count` tokens behind a cache: `growing` unless its shapes stay."""
+    if cache is None or StaticCache.of(cache, count) is not None:
+        return contextlib.nullcontext()
+    return growing(cache.keys.device)

@@ -5,7 +5,6 @@ load as they are. Shapes: B batch, L queries, K keys (cached + L), H heads, d he
 C condition width, O outputs of the head.
 """
 
-import contextlib
 import dataclasses
 import math
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
-from unmask.nn.cache import KVCache, StaticCache, growing
+from unmask.nn.cache import KVCache, StaticCache, attention_for
 from unmask.nn.dropout import keyed_dropout
 from unmask.nn.masks import attention_mask
 from unmask.nn.rotary import Rotary, rotate
@@ -267,7 +266,7 @@ class Transformer(nn.Module):
             still = StaticCache.of(cache, x.shape[1])
             h = h + self.position_embed.embedding[slice(start, end) if still is None else still.at]
         shared = self._pass(h, cond, start, end, cache, dropout_keys)
-        with contextlib.nullcontext() if cache is None else growing(h.device):
+        with attention_for(cache, x.shape[1]):
             h = self.stack(h, shared)
         if cache is not None and commit:
             cache.commit(x.shape[1])
