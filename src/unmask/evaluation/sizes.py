@@ -5,7 +5,7 @@ zero, so that all scores are calibrated and the masks go at the pace of the sche
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,7 +90,8 @@ def build_pair(name: str, *, device: torch.device | str | None = None, dtype: to
     if name not in SIZES:
         raise unknown("size", name, [*SIZES, TWINS])
     size, where = SIZES[name], torch.device(device or "cpu")
-    return Pair(name, random_sedd(size, device=where, dtype=dtype), _gpt2(size, where, dtype))
+    sedd = random_sedd(size, device=where, dtype=dtype)
+    return Pair(name, sedd, _gpt2(size, sedd.net))
 
 
 def given_pair(
@@ -156,24 +157,38 @@ def random_sedd(
     return DiffusionLM(net, Absorbing(vocab_size=size.tokens, schedule=LogLinear()), RawScore(scale_by_sigma=True))
 
 
-def _gpt2(size: Size, device: torch.device, dtype: torch.dtype) -> AutoregressiveLM:
-    return AutoregressiveLM(_random(_gpt2_shape(size), device, dtype), bos_id=size.tokens - 1)
+def _gpt2(size: Size, beside: Transformer) -> AutoregressiveLM:
+    """The other half. Matrices that both have are one memory: half of it, and only one of the two runs at a time."""
+    weight = beside.vocab_embed.embedding
+    net = _random(_gpt2_shape(size), weight.device, weight.dtype, dict(beside.named_parameters()))
+    return AutoregressiveLM(net, bos_id=size.tokens - 1)
 
 
 @torch.no_grad()
-def _random(config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> Transformer:
-    """A network of normal(0, 0.02) matrices, repeated from 65,537 numbers: 1.4 billion fresh ones take a minute."""
+def _random(
+    config: TransformerConfig, device: torch.device, dtype: torch.dtype, there: Mapping[str, Tensor] | None = None
+) -> Transformer:
+    """A network of normal(0, 0.02) matrices, repeated from 65,537 numbers: 1.4 billion fresh ones take a minute.
+
+    there: matrices that are taken instead of new ones, where name and shape are the same.
+    """
     with torch.device("meta"):
         net = Transformer(config)
-    net.to(dtype=dtype).to_empty(device=device)
     if net.rotary_emb is not None:
         net.rotary_emb = Rotary(config.width // config.heads).to(device)
     numbers = (0.02 * torch.randn(65_537, generator=torch.Generator().manual_seed(0))).to(device, dtype)
+    made = {}
     for name, p in net.named_parameters():
-        if p.ndim == 1:
-            p.fill_(float("norm" in name and name.endswith("weight")))
+        known = None if there is None or p.ndim == 1 else there.get(name)
+        if known is not None and known.shape == p.shape:
+            made[name] = known.detach()
+        elif p.ndim == 1:
+            made[name] = torch.full(
+                p.shape, float("norm" in name and name.endswith("weight")), device=device, dtype=dtype
+            )
         else:
-            p.view(-1).copy_(numbers.repeat(p.numel() // len(numbers) + 1)[: p.numel()])
+            made[name] = numbers.repeat(p.numel() // len(numbers) + 1)[: p.numel()].view(p.shape).clone()
+    net.load_state_dict(made, strict=False, assign=True)
     return net.eval()
 
 

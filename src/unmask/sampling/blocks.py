@@ -50,7 +50,7 @@ def reach(model: Any, canvas: Canvas) -> int:
 def open_blocks(canvas: Canvas, size: int) -> list[tuple[int, int]]:
     """Where the blocks with something to write begin and end, from left to right; the last one if none has."""
     spans = [(start, min(start + size, canvas.length)) for start in range(0, canvas.length, size)]
-    return [(a, b) for a, b in spans if not bool(canvas.frozen[:, a:b].all())] or spans[-1:]
+    return [(a, b) for a, b in spans if not bool(canvas.here[:, a:b].all())] or spans[-1:]
 
 
 def shares(steps: int | None, blocks: int) -> list[int | None]:
@@ -229,7 +229,8 @@ class Blocks:
         read = self.context.read(self.past.tokens[:, :start])
         assert self.past.row_nfe is not None
         self.past = dataclasses.replace(self.past, nfe=self.past.nfe + read, row_nfe=self.past.row_nfe + read)
-        canvas = Canvas(run.canvas.tokens[:, start:end], run.canvas.frozen[:, start:end])
+        tokens, frozen, here = (x[:, start:end] for x in (run.canvas.tokens, run.canvas.frozen, run.canvas.here))
+        canvas = Canvas(tokens, frozen, here=here)
         chance = BlockDraws.of(run.draws, start)
         block = dataclasses.replace(run, model=InBlock(self.context, end - start), canvas=canvas, draws=chance)
         return self.begin(block, self.rules[self.at])
@@ -263,4 +264,4 @@ class Blocks:
 def canvas_gives_later(canvas: Canvas, size: int) -> bool:
     """Whether a block with something to write is followed by a block in which something is given."""
     spans = open_blocks(canvas, size)
-    return bool(canvas.frozen[:, spans[0][1] :].any())
+    return bool(canvas.here[:, spans[0][1] :].any())

@@ -57,7 +57,7 @@ class Part:
     xt: Tensor
 
     def _read(self, reading: Callable[[Tensor], Tensor], at: Tensor | None) -> Tensor:
-        where = torch.zeros(self.total, self.xt.shape[1], dtype=torch.bool, device=self.xt.device)
+        where = torch.zeros(self.total, self.xt.shape[1], dtype=torch.bool)
         where[self.first : self.first + len(self.xt)] = True if at is None else at
         rows = reading(where)
         return rows if at is not None else rows.unflatten(0, self.xt.shape)

@@ -24,7 +24,8 @@ QUALITY = "figure1/quality"
 SIDES: dict[Side, str] = {"ar": "GPT-2, our cached engine", "hf": "GPT-2, Hugging Face generate"}
 FAMILIES: tuple[Family, ...] = ("autoregressive", "diffusion")
 DTYPE = "the faster of float32 and bfloat16"  # on this machine; a row's protocol says which it was
-LARGE = 0.6  # operations a parameter and token, for estimates: large matrices run nearer to the machine's peak
+COST = 1.7  # operations a parameter and token, for estimates
+TEXTS, PARTS = 40, 3  # evaluations that take as long as two texts left to right, and as a probe of both sides
 
 
 def tasks(scale: Scale) -> list[Task]:
@@ -52,14 +53,14 @@ def _latency(speed: Speed, size: str) -> Task:
     cells = [numbers.cell(TABLE, SIDES[side], column) for side in SIDES]
     cells += [numbers.cell(TABLE, f"SEDD, {n:,} steps", column) for n in steps]
     sedd, _ = parameters(SIZES[size])
-    evaluations = sum(n for n in steps if n <= options["whole_steps"]) or 10
+    whole = sum(n for n in steps if n <= options["whole_steps"])
     return Task(
         key=f"{TABLE}/latency-{size}",
         words=f"latency at size {size}",
         run=functools.partial(_run_latency, size, tuple(steps), options),
         settings={"size": size, "steps": steps, "dtype": DTYPE, **options},
         cells=tuple(cells),
-        flops=LARGE * sedd * SIZES[size].length * (evaluations + 40) * options["repeats"],
+        flops=COST * sedd * SIZES[size].length * (whole + TEXTS if whole else PARTS) * options["repeats"],
     )
 
 
@@ -116,7 +117,7 @@ def _throughput(speed: Speed, size: str) -> Task:
             "tokens": speed.tokens,
         },
         cells=tuple(cells),
-        flops=LARGE * sedd * SIZES[size].length * sum(speed.batches) * 4,
+        flops=COST * sedd * SIZES[size].length * sum(speed.batches) * 2,
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def _cells(table: str, label: str) -> tuple[Entry, ...]:
 
 def _judge_flops(scale: Scale, what: Conditional) -> float:
     size = {"tiny": 134.5e6, "paper": 774e6}.get(scale.name, 7e6)
-    return 2.0 * size * 3 * what.features * what.count
+    return 2.0 * size * what.features * what.count
 
 
 def _measured(job: Job, table: str) -> Task:

@@ -240,7 +240,7 @@ def put_labels(axes: Any, labels: Sequence[Label], lines: Sequence[Sequence[tupl
             if cost <= 1e-6:
                 break
         if best is not None:
-            taken.append(best[2])
+            taken.append(best[2].padded(2 * dot, 0))  # two numbers side by side are not read as one
 
 
 def _corners(axes: Any, lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
