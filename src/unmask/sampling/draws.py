@@ -73,9 +73,10 @@ class Watch:
 
     def settle(self) -> None:
         """Wait for the device, and say what `see` saw since the last time."""
-        bad, self.bad = self.bad, None
-        if bad is not None and int(bad):
-            raise _unlawful(str(int(bad)))
+        count = 0 if self.bad is None else int(self.bad)
+        if self.bad is not None and count:
+            self.bad.zero_()
+            raise _unlawful(str(count))
 
 
 def _unlawful(count: str) -> UnmaskError:
