@@ -16,19 +16,20 @@ FEW = 4096  # tokens of a batch; more keep a GPU busy for longer than it takes t
 Stack = Callable[[Tensor, Pass], Tensor]
 
 
-def record(work: Callable[[], Tensor], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """Work as a graph, and what it writes its result to. pool: memory that it shares with other graphs.
+def record(work: Callable[[], Tensor], device: torch.device, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """Work on a CUDA device as a graph, and what it writes its result to. pool: memory shared with other graphs.
 
     Whatever the work reads has to stay where it is, and alive. Graphs of one pool are not played at the same time.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries make what they need in a first run, which a graph cannot record
-        work()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        out = work()
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries make what they need in a first run, which a graph cannot record
+            work()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            out = work()
     return graph, out
 
 
@@ -70,8 +71,7 @@ class Replayed:
         alike = None if shared.cond is None else (len(shared.cond) == 1, shared.cond.shape[1])
         key = (rows, length, h.dtype, alike, torch.is_inference_mode_enabled(), *self._places())
         if key not in self.recorded:
-            with torch.cuda.device(h.device):
-                self.recorded[key] = self._record(h.new_zeros(rows, *h.shape[1:]), shared)
+            self.recorded[key] = self._record(h.new_zeros(rows, *h.shape[1:]), shared)
         return self.recorded[key].play(h, shared.cond)
 
     def _record(self, h: Tensor, shared: Pass) -> _Recorded:
@@ -80,7 +80,7 @@ class Replayed:
             cond = cond.new_zeros(1 if len(cond) == 1 else len(h), *cond.shape[1:])
         own = dataclasses.replace(shared, cond=cond)
         self.pool = self.pool or torch.cuda.graph_pool_handle()
-        graph, out = record(lambda: self.run(h, own), self.pool)
+        graph, out = record(lambda: self.run(h, own), h.device, self.pool)
         return _Recorded(graph, h, own, out)
 
     def _places(self) -> tuple[int, ...]:

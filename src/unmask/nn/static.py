@@ -40,7 +40,7 @@ class StaticStep:
         else:
             if cache.reach not in self.graphs:
                 self.pool = self.pool or torch.cuda.graph_pool_handle()
-                self.graphs[cache.reach] = record(lambda: self._step(cache), self.pool)
+                self.graphs[cache.reach] = record(lambda: self._step(cache), x.device, self.pool)
             graph, logits = self.graphs[cache.reach]
             graph.replay()
         cache.commit(1)

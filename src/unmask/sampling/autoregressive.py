@@ -157,7 +157,7 @@ class Writer:
         """`draw_next` of logits [B, V] and u [B] as a graph."""
         if self.recorded is None:
             own, chance = logits.clone(), u.clone()
-            graph, new = record(lambda: categorical(_weights(own), chance, self.draws.watch))
+            graph, new = record(lambda: categorical(_weights(own), chance, self.draws.watch), own.device)
             self.recorded = graph, own, chance, new
         graph, own, chance, new = self.recorded
         own.copy_(logits)

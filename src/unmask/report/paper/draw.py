@@ -205,6 +205,7 @@ PLACES = (
     (0, 7, "center", "bottom"), (0, -7, "center", "top"), (7, 0, "left", "center"), (-7, 0, "right", "center"),
     (5, 6, "left", "bottom"), (-5, 6, "right", "bottom"), (5, -6, "left", "top"), (-5, -6, "right", "top"),
     (0, 15, "center", "bottom"), (0, -15, "center", "top"), (14, 4, "left", "bottom"), (-14, -4, "right", "top"),
+    (14, -4, "left", "top"), (-14, 4, "right", "bottom"), (8, 15, "left", "bottom"), (-8, 15, "right", "bottom"),
 )  # fmt: skip
 
 
