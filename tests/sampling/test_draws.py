@@ -150,6 +150,33 @@ def test_uniforms_are_functions_of_their_key() -> None:
     assert not any(bool((u == other).any()) for other in others)
 
 
+@pytest.mark.parametrize("seeds", [None, (3, 9, 9, 4)])
+def test_uniforms_made_ahead_are_those_of_their_step(seeds: tuple[int, ...] | None) -> None:
+    """Whatever steps were asked for before, and whatever rows are kept."""
+
+    def fresh() -> Draws:
+        return Draws(torch.tensor([5, 0, 2, 7]), 9, seeds=seeds)
+
+    draws, rows = fresh(), torch.arange(4)
+    for step, kept in (
+        (0, None),
+        (1, None),
+        (2, [3, 0, 1]),
+        (3, None),
+        (40, None),
+        (39, [2, 0]),
+        (41, None),
+        (56, None),
+    ):
+        if kept is not None:
+            draws, rows = draws.keep(torch.tensor(kept)), rows[kept]
+        for purpose in ("token", "order"):
+            want = fresh().uniforms(purpose, step, 7)
+            assert len(want.unique()) == 28 and torch.equal(draws.uniforms(purpose, step, 7), want[rows])
+    many = Draws(torch.arange(40), 9)
+    assert torch.equal(many.uniforms("token", 5, 1000)[:, :7], Draws(torch.arange(40), 9).uniforms("token", 5, 7))
+
+
 def test_uniforms_come_from_the_generator_if_there_is_one() -> None:
     draws = keyed(5, CPU, seed=None, generator=torch.Generator().manual_seed(4), mode="exact")
     want = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)

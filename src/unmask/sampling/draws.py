@@ -19,6 +19,7 @@ from unmask.random import fold, uniform
 EXACT, RACE = "exact", "float32-race"
 DRAWS = (EXACT, RACE)
 ONE_LEVEL, BLOCK = 1024, 256
+AHEAD, NUMBERS = 16, 1 << 15  # steps whose uniforms are made at once, and how many numbers these may be
 
 
 def float_type(device: torch.device) -> torch.dtype:
@@ -142,6 +143,7 @@ class Draws:
     watch: Watch = dataclasses.field(default_factory=Watch, repr=False)
 
     stream: torch.Generator = dataclasses.field(init=False, repr=False)
+    ahead: dict[str, tuple[int, Tensor]] = dataclasses.field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mode not in DRAWS:
@@ -162,7 +164,9 @@ class Draws:
     def keep(self, rows: Tensor) -> "Draws":
         """The draws of the rows of these indices [b]."""
         seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows.tolist())
-        return dataclasses.replace(self, samples=rows_of(self.samples, rows), seeds=seeds)
+        kept = dataclasses.replace(self, samples=rows_of(self.samples, rows), seeds=seeds)
+        kept.ahead.update({name: (first, u.index_select(1, rows.cpu())) for name, (first, u) in self.ahead.items()})
+        return kept
 
     def uniforms(self, purpose: str, step: int, length: int) -> Tensor:
         """One float64 uniform in [0, 1) a sample and position: [B, L], on the CPU."""
@@ -170,11 +174,24 @@ class Draws:
             where = self.stream.device
             u = torch.rand((len(self.samples), length), generator=self.stream, device=where, dtype=float_type(where))
             return u.cpu().double()
-        position = torch.arange(length)
+        first, u = self.ahead.get(purpose, (0, torch.empty(0, 0, 0)))
+        if not (first <= step < first + len(u) and u.shape[2] == length):
+            first, u = step, self._of_steps(purpose, step, length)
+            self.ahead[purpose] = first, u
+        return u[step - first]
+
+    def _of_steps(self, purpose: str, step: int, length: int) -> Tensor:
+        """Those of this step and some after it, [steps, B, L]: a few numbers take no less time than many.
+
+        Step 0 is by itself, for what has no other.
+        """
+        assert self.seed is not None
         key: int | Tensor = fold(self.seed, purpose)
         if self.seeds is not None:
             key = torch.tensor([[fold(seed, purpose)] for seed in self.seeds])
-        return uniform(key, self.samples[:, None], position, step)
+        count = 1 if step == 0 else max(1, min(AHEAD, NUMBERS // max(1, len(self.samples) * length)))
+        steps = torch.arange(step, step + count)[:, None, None]
+        return uniform(key, self.samples[:, None], torch.arange(length), steps)
 
     def choose(self, weights: Tensor, u: Tensor) -> Tensor:
         """An index a row: [N] from weights [N, K] and u [N], by inverse CDF; a race takes uniforms of its own."""
