@@ -34,7 +34,6 @@ PARTS: dict[str, Callable[[Setting, Variant], Found]] = {
 }  # fmt: skip
 ONCE = ("evaluations",)  # the same in every variant
 ON_CPU = ("lengths", "memory", "evaluations")  # of no goal on an accelerator, or what does not depend on the device
-
 COMPILED = ("batch", "vocabulary", "generate", "batches")  # on an accelerator of compiled variants alone
 PLAIN = ("hidden",)  # there of the others alone, as what it is held against is not compiled
 

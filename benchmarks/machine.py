@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from unmask.devices import settle
 from unmask.evaluation.results import cpuinfo, processor
 
 __all__ = ["machine", "processor", "words"]
@@ -42,7 +43,6 @@ def gflops(device: torch.device, dtype: torch.dtype, repeats: int = 30) -> float
     for _ in range(repeats):
         began = time.perf_counter()
         torch.nn.functional.linear(a, b)
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
+        settle(device)
         fastest = min(fastest, time.perf_counter() - began)
     return 2 * L * D * wide / fastest / 1e9

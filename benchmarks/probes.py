@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import unmask
+from unmask.devices import settle
 from unmask.evaluation.sizes import Pair, Size, build_pair, faster, made_faster, random_sedd
 from unmask.random import fold, uniform
 from unmask.sampling import Canvas
@@ -153,12 +154,6 @@ def interleaved(works: dict[str, Work], rounds: int, device: torch.device) -> Ti
             said = ", ".join(f"{name} {times[-1]:.3f} s" for name, times in found.items())
             print(f"  round {turn + 1} of {rounds}: {said}", file=sys.stderr, flush=True)
     return found
-
-
-def settle(device: torch.device) -> None:
-    """Wait for the queue of an accelerator."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def ratios(found: Times, one: str, other: str, times: float = 1.0) -> list[float]:

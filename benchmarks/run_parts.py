@@ -20,7 +20,7 @@ from unmask.sampling.profile import profiled
 HERE = Path(__file__).parent
 COUNTED = ((16, 1), (64, 1), (256, 1), (64, 4))  # steps and batch
 ROWS, LENGTH = 48, 64  # whose evaluations are counted
-PROBE = {False: (2, 16), True: (16, 64)}  # steps and tokens, on a CPU and on an accelerator
+PROBE, PROBE_THERE = (2, 16), (16, 64)  # steps and tokens, on a CPU and on an accelerator
 AT_ONCE = 4  # sequences of a batch on a CPU, which gains nothing from more
 
 
@@ -61,10 +61,10 @@ def evaluations(setting: Setting, variant: Variant) -> Found:
 def generate(setting: Setting, variant: Variant) -> Found:
     """A run against Hugging Face's generate with its cache, batch 1. On an accelerator only the last is not whole."""
     steps, least = setting.goals.hf
-    whole = setting.device.type != "cpu"
+    whole, probe = not setting.on_cpu, PROBE if setting.on_cpu else PROBE_THERE
     found = latency(
         setting.pair(variant), steps=(steps,), whole_steps=steps if whole else 0, whole_tokens=None if whole else 0,
-        whole_hf=False, probe=(2, 64 if whole else 16), rule="ancestral", repeats=setting.rounds,
+        whole_hf=False, probe=probe, rule="ancestral", repeats=setting.rounds,
     )  # fmt: skip
     sedd, ours, theirs = found
     values = list(_times(theirs, sedd))
@@ -84,9 +84,9 @@ def batches(setting: Setting, variant: Variant) -> Found:
 
     The engine's text at batch 1 is written whole: a few of its tokens are over before the memory has settled.
     """
-    at_once = AT_ONCE if setting.device.type == "cpu" else None
+    at_once, probe = (AT_ONCE, PROBE) if setting.on_cpu else (None, PROBE_THERE)
     found = latency(
-        setting.pair(variant), steps=(16, 32, 64), batches=(1, 4, 16, 64), whole_steps=0, probe=PROBE[at_once is None],
+        setting.pair(variant), steps=(16, 32, 64), batches=(1, 4, 16, 64), whole_steps=0, probe=probe,
         rule="ancestral", at_once=at_once, repeats=max(2, setting.rounds - 1), hf=False,
     )  # fmt: skip
     cached, rows = {x.batch: x for x in found if x.side == "ar"}, []

@@ -1,4 +1,4 @@
-"""Tensors on their way to a device: the processor asks for the move, and does not wait for what the device is at.
+"""What devices differ in, and tensors on their way there: asked for without waiting for what the device is at.
 
 Which positions are written is decided on the CPU. A GPU that had to be asked would stand still while it answers and
 while the next kernels are launched; as it is, they are queued behind those of the network, which take longer.
@@ -7,6 +7,28 @@ Shapes: B rows, L positions, N of them.
 
 import torch
 from torch import Tensor
+
+
+def float_type(device: torch.device) -> torch.dtype:
+    """The widest float there: float64, or float32 on MPS."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in the widest float that its device has."""
+    return x.to(float_type(x.device))
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where its device has none: for small tensors."""
+    return (x if float_type(x.device) == torch.float64 else x.cpu()).double()
+
+
+def settle(device: torch.device | str) -> None:
+    """Wait until an accelerator is done with all that it was asked for, as a clock has to; at once for the CPU."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:

@@ -151,7 +151,7 @@ def test_the_batch_that_is_found_and_the_profile():
     assert profile.peak_bytes > 0 and 0 < profile.seconds["body"] < profile.total
 
 
-def test_perplexities_of_the_twins():
+def test_the_twins_write_and_score_nearly_as_on_the_cpu():
     canvas = unmask.Canvas.blank(64, batch=4)
     for name, ways in (("sedd-twin", ("tweedie", "ancestral", "confidence")), ("ar-twin", (None,))):
         here, there = unmask.load(name), unmask.load(name, device=device())

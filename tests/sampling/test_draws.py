@@ -60,7 +60,7 @@ def test_the_exact_draw_has_no_such_bias(first: bool) -> None:
 def test_categorical_is_the_inverse_cdf(K: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the plain cumulative sum. Without float64, blocks are summed in float32: the rest stays exact."""
     if narrow:
-        monkeypatch.setattr("unmask.sampling.draws.float_type", lambda device: torch.float32)
+        monkeypatch.setattr("unmask.devices.float_type", lambda device: torch.float32)
     rng = torch.Generator().manual_seed(K)
     weights = torch.rand(2000, K, generator=rng) ** 4 * (torch.rand(2000, K, generator=rng) < 0.5)
     weights[:, K // 2] += 0.1

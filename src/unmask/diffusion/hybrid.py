@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.processes import Process
 from unmask.diffusion.schedules import mask_root
-from unmask.diffusion.times import spread, wide
+from unmask.diffusion.times import spread
 from unmask.errors import ConfigError
 
 

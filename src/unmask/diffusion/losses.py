@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.hybrid import Hybrid
 from unmask.diffusion.processes import Absorbing, Process, Uniform
-from unmask.diffusion.times import spread, wide
+from unmask.diffusion.times import spread
 
 
 class _Bregman(torch.autograd.Function):

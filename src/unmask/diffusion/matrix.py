@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.processes import Process
-from unmask.diffusion.times import spread, wide
+from unmask.diffusion.times import spread
 from unmask.errors import ConfigError
 
 MAX_STATES = 512

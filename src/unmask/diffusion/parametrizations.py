@@ -16,8 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.processes import Process
-from unmask.diffusion.times import spread, wide
+from unmask.diffusion.times import spread
 from unmask.errors import ConfigError
 
 CHUNK, CHUNK_THERE = 8192, 32_768  # columns of logits upcast at a time, on the CPU and on an accelerator

@@ -18,15 +18,15 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from unmask.devices import float_type, wide
 from unmask.diffusion.schedules import Schedule
-from unmask.diffusion.times import spread, wide
+from unmask.diffusion.times import spread
 from unmask.errors import ConfigError
 
 
 def draw_uniforms(shape: tuple[int, ...], device: torch.device, generator: Generator | None) -> Tensor:
     """Uniforms in [0, 1): float64, or float32 where the device has no float64."""
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return torch.rand(shape, generator=generator, device=device, dtype=dtype)
+    return torch.rand(shape, generator=generator, device=device, dtype=float_type(device))
 
 
 @dataclasses.dataclass(frozen=True)

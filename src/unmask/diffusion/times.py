@@ -13,11 +13,6 @@ def spread(t: Tensor, like: Tensor) -> Tensor:
     return t.reshape(t.shape + (1,) * (like.dim() - t.dim()))
 
 
-def wide(t: Tensor) -> Tensor:
-    """t in float64, or float32 where the device has no float64."""
-    return t.to(torch.float32 if t.device.type == "mps" else torch.float64)
-
-
 def _onto(fraction: Tensor, t_min: float) -> Tensor:
     """[0, 1) onto [t_min, 1)."""
     if not 0 <= t_min < 1:

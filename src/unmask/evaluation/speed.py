@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from unmask.devices import settle
 from unmask.errors import ConfigError
 from unmask.evaluation.latency import BreakEven, Latency, Side, against, break_even
 from unmask.evaluation.sizes import SIZES, TWINS, Pair, build_pair, given_pair, hugging_face, is_gpt2, parameters
@@ -284,16 +285,11 @@ def _written(model: Any, batch: int, given: int, count: int, bos_id: int, cache:
 
 def _clock(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of a call; on an accelerator the clock is read when its queue is empty."""
-    _settle(device)
+    settle(device)
     began = time.perf_counter()
     work()
-    _settle(device)
+    settle(device)
     return time.perf_counter() - began
-
-
-def _settle(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def _memory(device: torch.device, start: bool = False) -> float | None:

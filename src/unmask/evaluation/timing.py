@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from unmask.devices import settle
 from unmask.errors import ConfigError
 from unmask.evaluation.results import Row
 
@@ -54,14 +55,9 @@ def time_calls(
     (warm_up or call)()
     seconds = []
     for _ in range(repeats):
-        _wait(device)
+        settle(device)
         began = time.perf_counter()
         call()
-        _wait(device)
+        settle(device)
         seconds.append(time.perf_counter() - began)
     return Timing(tuple(seconds))
-
-
-def _wait(device: torch.device | str) -> None:
-    if torch.device(device).type != "cpu":
-        torch.accelerator.synchronize(torch.device(device))

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.parametrizations import RawScore
-from unmask.diffusion.times import wide
 from unmask.errors import ConfigError, unknown
 from unmask.evaluation.likelihood import T_MIN
 from unmask.model import Clean, DiffusionLM, LanguageModel, Prediction

@@ -10,6 +10,8 @@ from urllib.parse import urlparse
 
 import torch
 
+from unmask.devices import settle
+
 EXTRAS = {  # extra of the package -> a module that it brings
     "datasets": "datasets",
     "figures": "matplotlib",
@@ -48,8 +50,7 @@ def matmul_rates(device: torch.device | str = "cpu", repeats: int = 5) -> dict[s
         for _ in range(repeats + 1):
             began = time.perf_counter()
             torch.nn.functional.linear(a, b)
-            if torch.device(device).type != "cpu":
-                torch.accelerator.synchronize(torch.device(device))
+            settle(device)
             best = min(best, time.perf_counter() - began)
         rates[str(dtype).removeprefix("torch.")] = 2 * rows * inner * outer / best / 1e9
     return rates

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unmask.devices import sent
+from unmask.devices import float_type, sent, wide
 from unmask.errors import ConfigError
 from unmask.model import AutoregressiveLM
 from unmask.nn.cache import KVCache
@@ -16,7 +16,7 @@ from unmask.nn.graphs import record
 from unmask.nn.static import StaticStep
 from unmask.nn.transformer import Transformer
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.draws import EXACT, Draws, categorical, float_type, keyed, widest
+from unmask.sampling.draws import EXACT, Draws, categorical, from_logs, keyed
 from unmask.sampling.loop import Progress, Sample, check_canvas, reshaping
 from unmask.sampling.transforms import Transform
 
@@ -157,7 +157,7 @@ class Writer:
         """`draw_next` of logits [B, V] and u [B] as a graph."""
         if self.recorded is None:
             own, chance = logits.clone(), u.clone()
-            graph, new = record(lambda: categorical(_weights(own), chance, self.draws.watch), own.device)
+            graph, new = record(lambda: categorical(from_logs(own), chance, self.draws.watch), own.device)
             self.recorded = graph, own, chance, new
         graph, own, chance, new = self.recorded
         own.copy_(logits)
@@ -182,12 +182,6 @@ def draw_next(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None
 def _draw(logits: Tensor, draws: Draws, u: Tensor, reshape: Transform | None) -> Tensor:
     """A token a row, [N] from logits [N, V] and u [N]."""
     if reshape is None and draws.exact:  # which takes weights of any sum
-        return draws.choose(_weights(logits), u)
-    log_p = torch.log_softmax(widest(logits), -1)
+        return draws.choose(from_logs(logits), u)
+    log_p = torch.log_softmax(wide(logits), -1)
     return draws.choose((log_p if reshape is None else reshape(log_p)).exp(), u)
-
-
-def _weights(logits: Tensor) -> Tensor:
-    """Weights [N, V] of the next token, the largest 1."""
-    wide = widest(logits)
-    return (wide - wide.amax(-1, keepdim=True)).exp()

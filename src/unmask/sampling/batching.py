@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from unmask.devices import settle
 from unmask.model import AutoregressiveLM, LanguageModel
 from unmask.sampling.autoregressive import generate
 from unmask.sampling.canvas import Canvas
@@ -101,7 +102,7 @@ def _pace(model: LanguageModel, canvas: Canvas, batch: int, options: dict[str, A
         marks = [time.perf_counter()]
 
         def told(done: int, total: int) -> None:
-            _wait(device)
+            settle(device)
             marks.append(time.perf_counter())
 
         generate(model, rows, progress=told, **options)
@@ -109,12 +110,7 @@ def _pace(model: LanguageModel, canvas: Canvas, batch: int, options: dict[str, A
     running, marks = denoise(model, rows, **options), []
     next(running)
     for _, _ in zip(range(MOVES), running, strict=False):
-        _wait(device)
+        settle(device)
         marks.append(time.perf_counter())
     pairs = itertools.pairwise(marks)
     return min((b - a for a, b in pairs), default=1.0)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

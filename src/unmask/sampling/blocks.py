@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unmask.devices import rows_of
+from unmask.devices import float_type, rows_of
 from unmask.errors import ConfigError
 from unmask.model import Clean, DiffusionLM
 from unmask.nn.cache import KVCache
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.draws import Draws, float_type
+from unmask.sampling.draws import Draws
 from unmask.sampling.rules import Prediction, Rule, Run, StandIn, State
 
 LATER = "given tokens behind a gap are seen in their own block only: a block model reads no block to the right"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.devices import rows_of, sent
+from unmask.devices import float_type, precise, rows_of, sent, wide
 from unmask.errors import ConfigError, UnmaskError, unknown
 from unmask.random import fold, uniform
 
@@ -20,21 +20,6 @@ EXACT, RACE = "exact", "float32-race"
 DRAWS = (EXACT, RACE)
 ONE_LEVEL, BLOCK = 1024, 256
 AHEAD, NUMBERS = 16, 1 << 15  # steps whose uniforms are made at once, and how many numbers these may be
-
-
-def float_type(device: torch.device) -> torch.dtype:
-    """The widest float there: float64, or float32 on MPS."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def widest(x: Tensor) -> Tensor:
-    """x in the widest float that its device has."""
-    return x.to(float_type(x.device))
-
-
-def precise(x: Tensor) -> Tensor:
-    """x in float64, on the CPU where its device has none: for small tensors."""
-    return (x if float_type(x.device) == torch.float64 else x.cpu()).double()
 
 
 def _pick(weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,9 +37,15 @@ def _pick(weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return index, (target - before).clamp(min=0)
 
 
+def from_logs(log_p: Tensor) -> Tensor:
+    """Weights [N, K] of logits, or of log p up to a constant a row: the largest is 1."""
+    log_p = wide(log_p)
+    return (log_p - log_p.amax(-1, keepdim=True)).exp_()
+
+
 def clipped(weights: Tensor) -> Tensor:
     """The negative mass that a draw drops: sum of max(-weights, 0), [N] from weights [N, K]."""
-    return -widest(weights).clamp(max=0).sum(-1)
+    return -wide(weights).clamp(max=0).sum(-1)
 
 
 class Watch:
@@ -98,7 +89,7 @@ def categorical(weights: Tensor, u: Tensor, watch: Watch | None = None) -> Tenso
     own = Watch() if watch is None else watch
     if N == 0:
         return torch.zeros(0, dtype=torch.int64, device=weights.device)
-    w = widest(weights).clamp(min=0)
+    w = wide(weights).clamp(min=0)
     w = F.pad(w, (0, -K % BLOCK)).reshape(N, -1, BLOCK) if K > ONE_LEVEL else w
     coarse = precise(w.sum(-1) if K > ONE_LEVEL else w)
     target = sent(precise(u), coarse.device)

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.processes import Process
-from unmask.diffusion.times import wide
-from unmask.sampling.draws import widest
 from unmask.sampling.transforms import Transform
 
 Reads = Literal["score", "p0"]
@@ -31,7 +30,7 @@ def tweedie_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: T
 
 
 def _tweedie(process: Process, log_score: Tensor, xt: Tensor, dsigma: Tensor, since: Tensor | None = None) -> Tensor:
-    score = widest(log_score).exp()
+    score = wide(log_score).exp()
     return process.staggered_score(score, dsigma, since) * process.transpose_transition(xt, dsigma, since)
 
 
@@ -49,19 +48,19 @@ def euler_law(process: Process, log_score: Tensor, xt: Tensor, t: Tensor, s: Ten
     The weight of staying is negative where the step is longer than the rate allows.
     """
     t, s = wide(t), wide(s)
-    reverse = process.reverse_rate(xt, widest(log_score).exp(), process.schedule.sigma(t))
+    reverse = process.reverse_rate(xt, wide(log_score).exp(), process.schedule.sigma(t))
     flow = reverse * ((t - s) * process.schedule.dsigma(t))[..., None]
     return flow.scatter_add(-1, xt[..., None], torch.ones_like(flow[..., :1]))
 
 
 def ancestral_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """E_{x0 ~ p0} q(xs | xt, x0): D3PM's step (Austin et al. 2021); absorbing: MDLM's, uniform: UDLM's and Duo's."""
-    return process.posterior(widest(log_p0).exp(), xt, s, t)
+    return process.posterior(wide(log_p0).exp(), xt, s, t)
 
 
 def ancestral_clean_law(process: Process, log_p0: Tensor, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """`ancestral_law` with alpha_s := 1: p0 itself, whatever t, s and xt are; nothing on the mask."""
-    return F.pad(widest(log_p0).exp(), (0, process.num_states - process.vocab_size))
+    return F.pad(wide(log_p0).exp(), (0, process.num_states - process.vocab_size))
 
 
 def _without_mask(process: Process, weights: Tensor) -> Tensor:

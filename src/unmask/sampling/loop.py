@@ -9,14 +9,14 @@ from typing import Any, Literal, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from unmask.devices import rows_of
+from unmask.devices import float_type, rows_of
 from unmask.diffusion.parametrizations import RawScore
 from unmask.errors import ConfigError
 from unmask.sampling import transforms
 from unmask.sampling.blocks import Blocks, checked_size, open_blocks, reach, shares
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.correctors import Corrected
-from unmask.sampling.draws import EXACT, float_type, keyed
+from unmask.sampling.draws import EXACT, keyed
 from unmask.sampling.laws import Reads
 from unmask.sampling.named import check_process, make, rule_name
 from unmask.sampling.rules import Model, Rule, Run, State, advance, to_clean
@@ -243,7 +243,8 @@ def denoise(  # noqa: PLR0913 (all keyword-only)
     network found the tokens that became final, and that many others (`Frame.top`); it costs the head at these
     positions once more, None costs nothing.
     Frozen tokens keep their ids in every frame. With absorbing noise the filling follows the model's law given the
-    frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range.
+    frozen tokens; with other noise clamping is approximate. Raises ConfigError at once on anything out of range, and
+    UnmaskError on a law of NaN, infinity or no mass: where it is, on CUDA, which is not waited for, at the last frame.
     """
     reshape = reshaping(temperature, top_p, top_k, min_p)
     planned = plan(model, canvas, steps=steps, rule=rule, block_size=block_size, tau=tau, gamma=gamma, grid=grid)

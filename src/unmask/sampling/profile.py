@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from unmask.devices import settle
 from unmask.model import LanguageModel
 from unmask.nn.decoding import Decoder
 from unmask.nn.static import StaticStep
@@ -69,12 +70,12 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
     net, found, device = model.net, Profile(), model.device
 
     def timed(part: str, call: Callable[..., Any], *given: Any, **options: Any) -> Any:
-        _wait(device)
+        settle(device)
         began = time.perf_counter()
         try:
             return call(*given, **options)
         finally:
-            _wait(device)
+            settle(device)
             found.seconds[part] += time.perf_counter() - began
 
     def body(call: Callable[..., Any], place: int) -> Callable[..., Any]:
@@ -115,7 +116,7 @@ def profiled(model: LanguageModel) -> Iterator[Profile]:
         try:
             yield found
         finally:
-            _wait(device)
+            settle(device)
             found.total = time.perf_counter() - began
             found.seconds["rest"] = found.total - sum(found.seconds[part] for part in PARTS[:-1])
             found.peak_bytes = peak_memory(device)
@@ -142,8 +143,3 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unmask.devices import picked, put, rows_of, sent
+from unmask.devices import float_type, picked, precise, put, rows_of, sent, wide
 from unmask.diffusion.processes import Process
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.draws import Draws, clipped, float_type, precise, widest
+from unmask.sampling.draws import Draws, clipped, from_logs
 from unmask.sampling.laws import CLEAN, Reads, Weigh, reshape_leaving
 from unmask.sampling.transforms import Transform
 
@@ -190,7 +190,7 @@ class Move:
         t, s = (torch.full(xt.shape, x, device=xt.device, dtype=float_type(xt.device)) for x in (state.t, self.s))
         rows = prediction.log_score(at) if self.reads == "score" else prediction.log_p0(at)
         if run.reshape is not None and self.reads == "p0":
-            rows = run.reshape(widest(rows))
+            rows = run.reshape(wide(rows))
         weights = self.weigh(run.model.process, rows, xt, t, s)
         if run.reshape is not None and self.reads == "score":
             lost = weights.clamp(max=0)
@@ -292,11 +292,11 @@ def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Te
     tokens = tokens.clone()
     for part in chunks(turns, run.model.process.num_states, tokens.device):
         rows = prediction.log_p0(part) if reads == "p0" else prediction.log_score(part)
-        log_p = widest(rows[:, : run.model.process.vocab_size])
+        log_p = wide(rows[:, : run.model.process.vocab_size])
         if run.reshape is not None:
             weights = run.reshape(torch.log_softmax(log_p, -1)).exp()
         else:
-            weights = (log_p - log_p.amax(-1, keepdim=True)).exp_()
+            weights = from_logs(log_p)
         put(tokens, part, run.draws.choose(weights, u[part]))
     return tokens
 

@@ -9,8 +9,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from unmask.devices import picked
-from unmask.sampling.draws import widest
+from unmask.devices import picked, wide
 from unmask.sampling.laws import Reads
 from unmask.sampling.rules import Model, Prediction, Run, StandIn, State, chunks, to_clean
 
@@ -65,7 +64,7 @@ def read_top(run: Run, reads: Reads, before: State | None, tokens: Tensor, at: T
 @torch.inference_mode()
 def next_top(logits: Tensor, new: Tensor, at: Tensor, k: int) -> Top:
     """What an autoregressive model's logits [B, V] say of the tokens new [B], which stand at `at`, one in each row."""
-    p, other, other_p = (x.cpu() for x in _likeliest(torch.softmax(widest(logits), -1), new, k))
+    p, other, other_p = (x.cpu() for x in _likeliest(torch.softmax(wide(logits), -1), new, k))
     return Top(at, p.double(), other, other_p.double())
 
 

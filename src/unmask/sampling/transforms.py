@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unmask.diffusion.times import wide
+from unmask.devices import wide
 from unmask.errors import ConfigError
 
 Transform = Callable[[Tensor], Tensor]

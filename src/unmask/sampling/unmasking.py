@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.diffusion.processes import Process
 from unmask.errors import ConfigError
-from unmask.sampling.draws import widest
 from unmask.sampling.laws import Reads
 from unmask.sampling.orders import BLIND, ORDERS, Order, confidence, entropy, ranks, rounded
 from unmask.sampling.rules import LATEST, Prediction, Run, State, chance, chunks, count, write
@@ -184,7 +184,7 @@ def entropy_bounded(*, gamma: float = 0.1) -> Unmasking:
     def choose(view: View) -> Tensor:
         score = view.read(entropy)
         place = view.ranks(score)
-        cost = widest(-score).masked_fill(~view.at, 0.0)
+        cost = wide(-score).masked_fill(~view.at, 0.0)
         ordered = torch.zeros_like(cost).scatter_(1, place, cost)
         before = (ordered.cumsum(1) - ordered).gather(1, place)  # what the positions ahead of it cost
         return (before <= gamma) | (place == 0)

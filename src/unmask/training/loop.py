@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unmask import checkpoint
-from unmask.diffusion.times import wide
+from unmask.devices import wide
 from unmask.errors import CheckpointError, ConfigError, TrainingError
 from unmask.model import LanguageModel
 from unmask.nn.ema import EMA
