@@ -53,6 +53,11 @@ def put(x: Tensor, at: Tensor, values: Tensor) -> None:
     x.view(-1).index_copy_(0, places(at, x.device), values)
 
 
+def indices(rows: Tensor) -> Tensor:
+    """Rows [b] int64 of a bool a row, [B]; indices stay what they are."""
+    return rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+
+
 def rows_of(x: Tensor, rows: Tensor) -> Tensor:
     """The rows of x [B, ...] at these indices [b], which may be on another device."""
     return x.index_select(0, sent(rows, x.device))

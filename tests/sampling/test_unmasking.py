@@ -13,6 +13,7 @@ from unmask.model import DiffusionLM
 from unmask.sampling import RULES, Canvas, Remasking, Rule, denoise, sample, with_corrector
 from unmask.sampling.named import check_process
 from unmask.sampling.orders import ranks, rounded
+from unmask.sampling.rules import Run, State
 from unmask.sampling.unmasking import FirstHitting, Unmasking, entropy_bounded, in_order, threshold
 
 from .bayes import BayesModel, raw
@@ -215,3 +216,39 @@ def test_a_network_that_says_nan_is_an_error() -> None:
     for rule in MADE.values():
         with pytest.raises(UnmaskError, match="NaN"):
             sample(model, Canvas.blank(12), rule=rule, seed=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetful:
+    """Masks every second token again after the second move, and says nothing of it to the state."""
+
+    name: str = "forgetful"
+
+    def __call__(self, run: Run, state: State) -> State:
+        if state.step != 2:
+            return state
+        tokens = state.tokens.clone()
+        tokens[:, ::2] = run.model.process.num_states - 1
+        return dataclasses.replace(state, tokens=tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromOthers:
+    """A rule made of another one and `Forgetful`."""
+
+    rule: Rule
+    name: str = "from-others"
+    reads: str = "p0"
+    start: float = 1.0
+
+    def __call__(self, run: Run, state: State) -> State:
+        return Forgetful()(run, self.rule(run, state))
+
+
+@pytest.mark.parametrize("make", [lambda rule: with_corrector(rule, Forgetful()), FromOthers])
+def test_what_others_mask_again_is_found_and_filled(make) -> None:
+    for step, frame in enumerate(denoise(MODELS["x0"], uneven(), rule=make(RULES["ancestral"](6)), seed=3)):
+        masks = MODELS["x0"].process.is_mask(frame.tokens)
+        if step == 2:
+            assert bool(masks[:, ::2].logical_or(uneven().frozen[:, ::2]).all())
+    assert step >= 6 and not bool(masks.any())

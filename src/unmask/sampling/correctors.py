@@ -63,7 +63,7 @@ class Remasking:
             tokens = write(run, run.predict(state), state.tokens, turns, u / fill, "p0")
             state = count(state, tokens, left, 0.0, int(turns.sum()))
         tokens = state.tokens.masked_fill(sent(masked, state.tokens.device), process.num_states - 1)
-        return dataclasses.replace(state, tokens=tokens, left=left)
+        return state.written(tokens, left)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Corrected:
         after = self.rule(run, state)
         if after.t == 0:
             return after
-        return self.corrector(run, dataclasses.replace(after, tokens=run.canvas.clamp(after.tokens)))
+        return self.corrector(run, after.clamped(run.canvas))
 
 
 def with_corrector(rule: Rule, corrector: Corrector) -> Corrected:

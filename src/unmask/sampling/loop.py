@@ -195,12 +195,10 @@ class Denoising:
             after = state.merged(rows, self._moved(run.keep(rows), state.keep(rows)))
         if after.t == 0:
             run.draws.watch.settle()
-        return dataclasses.replace(after, tokens=canvas.clamp(after.tokens))
+        return after.clamped(canvas)
 
     def _moved(self, run: Run, state: State) -> State:
-        after = advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
-        stale = after.left is state.left and after.tokens is not state.tokens  # a rule that does not know of it
-        return dataclasses.replace(after, left=None) if stale else after
+        return advance(run, state, to_clean(self.rule.reads)) if state.done else self.rule(run, state)
 
     def _unfinished(self, state: State) -> Tensor | None:
         """The rows that still have an open position, [B] bool, where the others can be left out; else None."""

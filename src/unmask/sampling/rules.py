@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unmask.devices import float_type, picked, precise, put, rows_of, sent, wide
+from unmask.devices import float_type, indices, picked, precise, put, rows_of, sent, wide
 from unmask.diffusion.processes import Process
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.draws import Draws, clipped, from_logs
@@ -106,7 +106,8 @@ class Run:
         process = self.model.process
         if not process.commits:
             return ~self.canvas.here
-        return ~self.canvas.here & process.is_mask(state.tokens).cpu() if state.left is None else state.left
+        known = state.known
+        return ~self.canvas.here & process.is_mask(state.tokens).cpu() if known is None else known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +115,8 @@ class State:
     """A canvas on its way from noise (t = 1) to data (t = 0), and what it took so far.
 
     t is the time of the row that is farthest from data; times [B] the time of each, where a rule moves them apart.
-    What is not a token is on the CPU. left is what `Run.open` says, where whoever made the state knew it: to look it up
-    is to wait for the device. A rule that writes tokens by other means than `advance` and `count` leaves it out.
+    What is not a token is on the CPU. left: tokens, and what `Run.open` says of them, where whoever wrote them knew it
+    (`written`): to look it up is to wait for the device. Of other tokens it says nothing.
     """
 
     tokens: Tensor  # [B, L]
@@ -127,16 +128,29 @@ class State:
     done: bool = False  # no move left but the one to clean data
     times: Tensor | None = None  # [B] float64; None: t for all
     row_nfe: Tensor | None = None  # [B] evaluations that each row was part of
-    left: Tensor | None = None  # [B, L] bool
+    left: tuple[Tensor, Tensor] | None = None  # [B, L] int64, [B, L] bool
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which positions are open, [B, L] bool, if that is known of these tokens."""
+        return self.left[1] if self.left is not None and self.left[0] is self.tokens else None
+
+    def written(self, tokens: Tensor, left: Tensor | None) -> "State":
+        """With other tokens [B, L], of which the positions left [B, L] are open; None where that is not known."""
+        return dataclasses.replace(self, tokens=tokens, left=None if left is None else (tokens, left))
+
+    def clamped(self, canvas: Canvas) -> "State":
+        """With the frozen tokens put back, which leaves open what is."""
+        return self.written(canvas.clamp(self.tokens), self.known)
 
     def keep(self, rows: Tensor) -> "State":
         """The state of some rows: indices [b], or a bool a row."""
-        rows = indices(rows)
-        times, row_nfe, left = (
-            None if each is None else rows_of(each, rows) for each in (self.times, self.row_nfe, self.left)
+        rows, parts = indices(rows), (self.times, self.row_nfe, self.known)
+        times, row_nfe, left = (None if each is None else rows_of(each, rows) for each in parts)
+        some = self.written(rows_of(self.tokens, rows), left)
+        return dataclasses.replace(
+            some, t=self.t if times is None else float(times.max()), times=times, row_nfe=row_nfe
         )
-        t, tokens = self.t if times is None else float(times.max()), rows_of(self.tokens, rows)
-        return dataclasses.replace(self, tokens=tokens, t=t, times=times, row_nfe=row_nfe, left=left)
 
     def merged(self, rows: Tensor, after: "State") -> "State":
         """The state `after` a move of `rows` [B] bool, with the other rows as they are here, at time 0."""
@@ -148,8 +162,8 @@ class State:
         tokens = self.tokens.index_copy(0, sent(where, self.tokens.device), after.tokens)
         if after.times is not None:
             times = into(torch.zeros(len(tokens), dtype=after.times.dtype), after.times)
-        row_nfe, left = into(self.row_nfe, after.row_nfe), None if after.left is None else into(self.left, after.left)
-        return dataclasses.replace(after, tokens=tokens, times=times, row_nfe=row_nfe, left=left)
+        left = None if after.known is None else into(self.known, after.known)
+        return dataclasses.replace(after.written(tokens, left), times=times, row_nfe=into(self.row_nfe, after.row_nfe))
 
 
 class Rule(Protocol):
@@ -201,11 +215,6 @@ class Move:
 def to_clean(reads: Reads) -> Move:
     """The last move, to clean data: alpha_s := 1 whatever `schedule.alpha(0)` is."""
     return Move(reads, 0.0, CLEAN[reads], math.inf)
-
-
-def indices(rows: Tensor) -> Tensor:
-    """Rows [b] int64 of a bool a row, [B]; indices stay what they are."""
-    return rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
 
 
 def room(device: torch.device) -> int:
@@ -278,9 +287,8 @@ def draw_committing(run: Run, state: State, move: Move, at: Tensor) -> State:
         return count(state, tokens, left, lost, 0)
     some, active, own = run.keep(busy), state.keep(busy), (u / leave)[busy]
     tokens = write(some, some.predict(active), active.tokens, turns[busy], own, move.reads)
-    return dataclasses.replace(
-        state.merged(busy, count(active, tokens, left[busy], lost, 0)), times=state.times, left=left
-    )
+    after = state.merged(busy, count(active, tokens, left[busy], lost, 0))
+    return dataclasses.replace(after.written(after.tokens, left), times=state.times)
 
 
 def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Tensor, reads: Reads) -> Tensor:
@@ -302,11 +310,9 @@ def write(run: Run, prediction: Prediction, tokens: Tensor, turns: Tensor, u: Te
 
 
 def count(state: State, tokens: Tensor, left: Tensor | None, lost: float, decisions: int) -> State:
-    """The state with new tokens, one evaluation of the network later. left: as the state's, None for not known."""
+    """The state with new tokens, one evaluation of the network later. left: as of `State.written`."""
     return dataclasses.replace(
-        state,
-        tokens=tokens,
-        left=left,
+        state.written(tokens, left),
         nfe=state.nfe + 1,
         row_nfe=None if state.row_nfe is None else state.row_nfe + 1,
         clipped=state.clipped + lost,
